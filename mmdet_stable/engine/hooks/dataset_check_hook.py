@@ -1,0 +1,63 @@
+"""Compares the data with the model before the first step, when a mistake still costs nothing."""
+from mmdet.registry import HOOKS
+from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+
+def check_dataset(dataset: BaseDataset, num_classes: int, key: str) -> None:
+    """Check class names, their number, and every label of a dataset.
+
+    Args:
+        dataset: an mmdet dataset or a wrapper of one.
+        num_classes: classes of the model's head.
+        key: where the dataset stands in the config, for the message, e.g. ``'train_dataloader.dataset'``.
+
+    Raises:
+        ValueError: naming the config key, the label and the image at fault.
+    """
+    classes = dataset.metainfo.get('classes')
+    if classes is None:
+        raise ValueError(f'{key}.metainfo has no "classes"; set {key}.metainfo=dict(classes=("name", ...))')
+    if isinstance(classes, str):
+        raise ValueError(f'{key}.metainfo.classes={classes!r} is a string; a single class needs a comma: ({classes!r},)')
+    if len(classes) != num_classes:
+        raise ValueError(f'model.bbox_head.num_classes={num_classes}, but {key} has {len(classes)} classes '
+                         f'{tuple(classes[:5])}{"..." if len(classes) > 5 else ""}; set model.bbox_head.num_classes={len(classes)} '
+                         f'or {key}.metainfo=dict(classes=(...))')
+    found = getattr(dataset, 'cat_ids', classes)
+    if len(found) != len(classes):
+        raise ValueError(f'{key}: {len(classes)} classes are configured, but only {len(found)} of their names are categories of '
+                         f'{dataset.ann_file}; set {key}.metainfo.classes to the names used there')
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        for instance in info.get('instances', ()):
+            if not 0 <= instance['bbox_label'] < num_classes:
+                raise ValueError(f'{key}: label {instance["bbox_label"]} in {info.get("img_path", f"image {index}")} is outside '
+                                 f'0 to {num_classes - 1}, as model.bbox_head.num_classes={num_classes} demands')
+
+
+@HOOKS.register_module()
+class DatasetCheckHook(Hook):
+    """Runs :func:`check_dataset` on the data of training, validation and testing before they begin.
+
+    Does nothing for models without ``bbox_head.num_classes``.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner: Runner) -> None:
+        self._check(runner, runner.train_dataloader.dataset, 'train_dataloader.dataset')
+        if runner.val_loop is not None:
+            self._check(runner, runner.val_dataloader.dataset, 'val_dataloader.dataset')
+
+    def before_test(self, runner: Runner) -> None:
+        self._check(runner, runner.test_dataloader.dataset, 'test_dataloader.dataset')
+
+    @staticmethod
+    def _check(runner: Runner, dataset: BaseDataset, key: str) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        num_classes = getattr(getattr(model, 'bbox_head', None), 'num_classes', None)
+        if num_classes is not None:
+            check_dataset(dataset, num_classes, key)

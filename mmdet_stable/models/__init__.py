@@ -1,0 +1,3 @@
+from . import dense_heads, detectors, layers, losses, necks, task_modules
+
+__all__ = ['dense_heads', 'detectors', 'layers', 'losses', 'necks', 'task_modules']

@@ -1,0 +1,3 @@
+from .stable_dino import StableDINO
+
+__all__ = ['StableDINO']

@@ -1,0 +1,38 @@
+"""Stable-DINO: DINO with memory fusion; stable matching lives in its head."""
+from mmdet.models.detectors import DINO
+from mmdet.registry import MODELS
+
+from mmdet_stable.models.layers import AnyWidthDinoDecoder, MemoryFusionEncoder
+from mmdet_stable.utils import check_state_dict_shapes
+
+
+@MODELS.register_module()
+class StableDINO(DINO):
+    """mmdet's ``DINO`` of any width, whose encoder may carry a memory fusion.
+
+    A checkpoint of mmdet's DINO loads into it; only the weights of the fusion are missing then.
+
+    Args:
+        encoder: as in mmdet, plus ``fusion``: config of a memory fusion, e.g. ``dict(type='DenseMemoryFusion')``.
+        Others: as in mmdet.
+
+    Raises:
+        ValueError: if the widths of encoder, decoder and head differ, and, while loading, if a checkpoint's shapes do not fit.
+
+    Source: arXiv:2304.04742.
+    """
+
+    def _init_layers(self) -> None:
+        encoder, decoder = self.encoder, self.decoder
+        self.encoder = {key: value for key, value in encoder.items() if key != 'fusion'}
+        super()._init_layers()
+        self.encoder = MemoryFusionEncoder(**encoder)
+        self.decoder = AnyWidthDinoDecoder(**decoder)
+        widths = dict(encoder=self.encoder.embed_dims, decoder=self.decoder.embed_dims, bbox_head=self.bbox_head.embed_dims)
+        if len(set(widths.values())) > 1:
+            raise ValueError(f'embed_dims of the model differ: {widths}; set the same in encoder.layer_cfg, decoder.layer_cfg, '
+                             'bbox_head.embed_dims and neck.out_channels')
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        check_state_dict_shapes(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,0 +1,7 @@
+from .position_supervised_loss import (POSITION_TARGETS, PositionSupervisedLoss, PositionTarget, exponential,
+                                       position_supervised_loss, rescale_targets, sine)
+
+__all__ = [
+    'POSITION_TARGETS', 'PositionSupervisedLoss', 'PositionTarget', 'exponential', 'position_supervised_loss', 'rescale_targets',
+    'sine'
+]

@@ -1,0 +1,152 @@
+"""Position-modulated matching cost, and the batched form of mmdet's costs."""
+from typing import Callable, Dict, Optional
+
+from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost, BBoxL1Cost, FocalLossCost, IoUCost
+from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from .pairwise import Pairwise
+
+
+def focal_cost(scores: Tensor, alpha: float = 0.25, gamma: float = 2.0, eps: float = 1e-12) -> Tensor:
+    """Focal loss of calling a query positive, minus that of calling it background.
+
+    Args:
+        scores: any shape, probabilities in [0, 1] of the ground truth's class, float32.
+
+    Returns:
+        The cost, of the same shape; finite for every score in [0, 1].
+
+    Source: arXiv:2304.04742 Eq. 4; with unmodulated scores it is the class cost of Deformable-DETR and DINO.
+    """
+    background = 1 - scores
+    positive = (scores + eps).log_().mul_(background.pow(gamma)).mul_(-alpha)
+    negative = (background + eps).log_().mul_(scores.pow(gamma)).mul_(alpha - 1)
+    return positive.sub_(negative)
+
+
+def position_modulator(giou: Tensor, power: float = 0.5, valid: Optional[Tensor] = None) -> Tensor:
+    """``((giou + 1) / 2) ** power``, rescaled so that the best pair of each image (and branch) has 1.
+
+    Args:
+        giou: (..., G, Q) in [-1, 1], one image per leading index.
+        power: exponent of f2; the paper's best is 0.5, and 0 gives 1 everywhere.
+        valid: (..., G) bool, True for ground truth and False for padding; None where there is no padding.
+
+    Returns:
+        (..., G, Q) in [0, 1]; rescaling never lowers a value.
+
+    Source: arXiv:2304.04742 Eq. 4. The released code shares one modulator per class over the batch; the paper's formula,
+    and this one, is per (query, ground truth) pair and per image.
+    """
+    modulator = ((giou + 1) / 2).clamp_(0, 1).pow_(power)
+    if modulator.numel() == 0:
+        return modulator
+    counted = modulator if valid is None else modulator.masked_fill(~valid[..., None], 0)
+    return modulator.div_(counted.amax(dim=(-2, -1), keepdim=True).clamp_(min=1e-8)).clamp_(max=1)
+
+
+@TASK_UTILS.register_module()
+class PositionModulatedFocalCost(FocalLossCost):
+    """Focal class cost of the score times a function of the position: ``q = p * f2((giou + 1) / 2)`` (PMC).
+
+    Works in mmdet's ``HungarianAssigner`` and, batched, in :class:`StableHungarianAssigner`.
+
+    Args:
+        alpha, gamma, eps: as in mmdet's ``FocalLossCost``.
+        f2_power: exponent of ``f2(x) = x ** f2_power``, at least 0. 0 switches the modulation off and leaves ``FocalLossCost``.
+        weight: factor of the cost.
+
+    Raises:
+        ValueError: if ``f2_power`` is negative.
+
+    Source: arXiv:2304.04742 Eq. 4 and Table 9.
+    """
+
+    def __init__(self,
+                 alpha: float = 0.25,
+                 gamma: float = 2.0,
+                 eps: float = 1e-12,
+                 f2_power: float = 0.5,
+                 weight: float = 1.0) -> None:
+        super().__init__(alpha=alpha, gamma=gamma, eps=eps, weight=weight)
+        if f2_power < 0:
+            raise ValueError(f'f2_power={f2_power}: a negative power would prefer badly placed queries; use 0 (off) or more')
+        self.f2_power = f2_power
+
+    def __call__(self,
+                 pred_instances: InstanceData,
+                 gt_instances: InstanceData,
+                 img_meta: Optional[dict] = None,
+                 **kwargs) -> Tensor:
+        """Cost of one image.
+
+        Args:
+            pred_instances: ``scores`` (Q, C) logits and ``bboxes`` (Q, 4) absolute xyxy.
+            gt_instances: ``labels`` (G,) and ``bboxes`` (G, 4) absolute xyxy.
+
+        Returns:
+            (Q, G) float32.
+        """
+        logits = pred_instances.scores.float()[:, gt_instances.labels].T
+        giou = bbox_overlaps(gt_instances.bboxes.float(), pred_instances.bboxes.float(), mode='giou')
+        return self.modulated(logits, giou).T
+
+    def modulated(self, logits: Tensor, giou: Tensor, valid: Optional[Tensor] = None) -> Tensor:
+        """(..., G, Q) weighted cost from the logits of the ground truths' classes and the GIoU, both (..., G, Q)."""
+        scores = logits.sigmoid()
+        if self.f2_power > 0:
+            scores = scores * position_modulator(giou, self.f2_power, valid)
+        return focal_cost(scores, self.alpha, self.gamma, self.eps) * self.weight
+
+
+def _focal(cost: FocalLossCost, pairwise: Pairwise) -> Tensor:
+    if cost.binary_input:
+        return _one_by_one(cost, pairwise)
+    return focal_cost(pairwise.logits.sigmoid(), cost.alpha, cost.gamma, cost.eps).mul_(cost.weight)
+
+
+def _modulated_focal(cost: PositionModulatedFocalCost, pairwise: Pairwise) -> Tensor:
+    return cost.modulated(pairwise.logits, pairwise.giou, pairwise.targets.valid)
+
+
+def _l1(cost: BBoxL1Cost, pairwise: Pairwise) -> Tensor:
+    if cost.box_format != 'xywh':  # mmdet's name for cxcywh
+        return _one_by_one(cost, pairwise)
+    return pairwise.l1 * cost.weight
+
+
+def _iou(cost: IoUCost, pairwise: Pairwise) -> Tensor:
+    if cost.iou_mode not in ('iou', 'giou'):
+        return _one_by_one(cost, pairwise)
+    return getattr(pairwise, cost.iou_mode) * -cost.weight
+
+
+def _one_by_one(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
+    """Any cost of mmdet's interface, image by image and branch by branch."""
+    (logits, boxes_cxcywh, _), targets = pairwise.branches, pairwise.targets
+    boxes_xyxy = bbox_cxcywh_to_xyxy(boxes_cxcywh) * targets.whwh[:, None]
+    num_branches, num_images, num_queries = boxes_xyxy.shape[:3]
+    costs = logits.new_zeros(num_branches, num_images, targets.labels.shape[1], num_queries)
+    for image, (num, img_shape) in enumerate(zip(targets.num_gts, targets.img_shapes)):
+        gts = InstanceData(labels=targets.labels[image, :num], bboxes=targets.boxes_xyxy[image, :num])
+        for branch in range(num_branches):
+            preds = InstanceData(scores=logits[branch, image], bboxes=boxes_xyxy[branch, image])
+            costs[branch, image, :num] = cost(preds, gts, dict(img_shape=img_shape)).T
+    return costs
+
+
+# Keyed by the exact class: a subclass that overrides ``__call__`` must not be given its parent's formula.
+_BATCHED: Dict[type, Callable[[BaseMatchCost, Pairwise], Tensor]] = {
+    PositionModulatedFocalCost: _modulated_focal,
+    FocalLossCost: _focal,
+    BBoxL1Cost: _l1,
+    IoUCost: _iou,
+}
+
+
+def batched_cost(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
+    """(S, B, G, Q) weighted cost of all branches and images; costs without a batched form are called one by one."""
+    return _BATCHED.get(type(cost), _one_by_one)(cost, pairwise)

@@ -1,0 +1,74 @@
+"""Quantities of every (ground truth, query) pair of a batch, shared by the match costs."""
+from functools import cached_property
+from typing import Tuple
+
+import torch
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from torch import Tensor
+
+from mmdet_stable.structures import BatchTargets, Branches
+
+
+class Pairwise:
+    """What match costs ask of S branches and B images, computed in float32, once, and only when asked for.
+
+    All results are (S, B, G, Q): ground truths before queries, because scipy solves that orientation about twice as fast,
+    and because elementwise work then runs along the long axis. Values in padded ground truths are finite and meaningless.
+
+    Args:
+        branches: predictions; half precision is raised to float32.
+        targets: padded ground truth of the same B images.
+    """
+
+    def __init__(self, branches: Branches, targets: BatchTargets) -> None:
+        self.branches = Branches(branches.logits.float(), branches.boxes_cxcywh.float(), branches.prefixes)
+        self.targets = targets
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(S, B, G, Q) logit that query q gives to the class of ground truth g."""
+        logits = self.branches.logits.transpose(2, 3)
+        inds = self.targets.labels[None, :, :, None].expand(len(logits), -1, -1, logits.shape[3])
+        return logits.gather(2, inds)
+
+    @cached_property
+    def l1(self) -> Tensor:
+        """(S, B, G, Q) L1 distance of the normalised cxcywh boxes."""
+        distance = None
+        for pred, gt in zip(self._pred_planes(self.branches.boxes_cxcywh), self._gt_planes(self.targets.boxes_cxcywh)):
+            difference = (pred - gt).abs_()
+            distance = difference if distance is None else distance.add_(difference)
+        return distance
+
+    @cached_property
+    def giou(self) -> Tensor:
+        """(S, B, G, Q) generalised IoU in [-1, 1], of the boxes in pixels."""
+        return self._iou_and_enclosure[1]
+
+    @cached_property
+    def iou(self) -> Tensor:
+        """(S, B, G, Q) IoU in [0, 1], of the boxes in pixels."""
+        return self._iou_and_enclosure[0]
+
+    @cached_property
+    def _iou_and_enclosure(self, eps: float = 1e-6) -> Tuple[Tensor, Tensor]:
+        boxes_xyxy = bbox_cxcywh_to_xyxy(self.branches.boxes_cxcywh) * self.targets.whwh[:, None]
+        px1, py1, px2, py2 = self._pred_planes(boxes_xyxy)
+        gx1, gy1, gx2, gy2 = self._gt_planes(self.targets.boxes_xyxy)
+        inter = (torch.minimum(px2, gx2) - torch.maximum(px1, gx1)).clamp_(min=0)
+        inter.mul_((torch.minimum(py2, gy2) - torch.maximum(py1, gy1)).clamp_(min=0))
+        union = ((px2 - px1) * (py2 - py1) + (gx2 - gx1) * (gy2 - gy1)).sub_(inter).clamp_(min=eps)
+        iou = inter.div_(union)
+        enclosure = torch.maximum(px2, gx2) - torch.minimum(px1, gx1)
+        enclosure.mul_(torch.maximum(py2, gy2) - torch.minimum(py1, gy1)).clamp_(min=eps)
+        return iou, union.div_(enclosure).add_(iou).sub_(1)
+
+    @staticmethod
+    def _pred_planes(boxes: Tensor) -> Tensor:
+        """(S, B, Q, 4) -> four contiguous planes (S, B, 1, Q)."""
+        return boxes.permute(3, 0, 1, 2).contiguous().unsqueeze(3)
+
+    @staticmethod
+    def _gt_planes(boxes: Tensor) -> Tensor:
+        """(B, G, 4) -> four contiguous planes (B, G, 1)."""
+        return boxes.permute(2, 0, 1).contiguous().unsqueeze(3)

@@ -1,0 +1,110 @@
+"""Hungarian matching of all layers and images at once, with one copy to the host."""
+from typing import List, Optional, Sequence
+
+import numpy as np
+import torch
+from mmdet.models.task_modules.assigners import AssignResult, HungarianAssigner
+from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
+from mmengine.structures import InstanceData
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from mmdet_stable.structures import BatchTargets, Branches, Matches
+
+from .match_costs import batched_cost
+from .pairwise import Pairwise
+
+
+@TASK_UTILS.register_module()
+class StableHungarianAssigner(HungarianAssigner):
+    """mmdet's ``HungarianAssigner`` that can also match whole batches.
+
+    ``assign`` has mmdet's interface and may replace ``HungarianAssigner`` in any config. ``assign_batch`` computes the costs of
+    all branches and images on the device in float32, copies them to the host once, solves there, and copies the pairs back once.
+
+    Args:
+        match_costs: configs of the costs to be summed, e.g. :class:`PositionModulatedFocalCost`, mmdet's ``BBoxL1Cost`` and
+            ``IoUCost``. Any other mmdet cost works too, computed image by image.
+
+    Raises:
+        ValueError: while matching, if a cost is not finite; the message names image and branch.
+
+    Source: arXiv:2304.04742 Eq. 4; the assignment itself is DETR's (arXiv:2005.12872 Eq. 1).
+    """
+
+    @torch.no_grad()
+    def assign_batch(self, groups: Sequence[Branches], targets: BatchTargets) -> List[Matches]:
+        """Match every branch and image on its own.
+
+        Args:
+            groups: sets of branches; branches of one set share their number of queries.
+            targets: padded ground truth of the B images.
+
+        Returns:
+            One ``Matches`` per group; each branch and image contributes min(num_gts, Q) pairs, ordered by branch, image
+            and ground truth.
+        """
+        device = groups[0].logits.device
+        with torch.autocast(device.type, enabled=False):
+            costs = [self._batched_costs(Pairwise(branches, targets)) for branches in groups]
+        # The one wait for the device: everything is copied together.
+        on_host = torch.cat([cost.flatten() for cost in costs]).cpu().split([cost.numel() for cost in costs])
+        pairs = [
+            self._solve(cost.view(shape.shape).numpy(), targets.num_gts, branches.prefixes)
+            for cost, shape, branches in zip(on_host, costs, groups)
+        ]
+        inds = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device, non_blocking=True)
+        return [
+            Matches(*group_inds, num_branches=len(branches.logits))
+            for group_inds, branches in zip(inds.split([group.shape[1] for group in pairs], dim=1), groups)
+        ]
+
+    def assign(self,
+               pred_instances: InstanceData,
+               gt_instances: InstanceData,
+               img_meta: Optional[dict] = None,
+               **kwargs) -> AssignResult:
+        """mmdet's interface: one image.
+
+        Args:
+            pred_instances: ``scores`` (Q, C) logits and ``bboxes`` (Q, 4) absolute xyxy.
+            gt_instances: ``labels`` (G,) and ``bboxes`` (G, 4) absolute xyxy.
+            img_meta: needs ``img_shape``.
+
+        Returns:
+            AssignResult: ``gt_inds`` (Q,): 0 for background, i + 1 for ground truth i; ``labels`` (Q,): -1 for background.
+        """
+        targets = BatchTargets.from_instances([gt_instances], [img_meta])
+        boxes_cxcywh = bbox_xyxy_to_cxcywh(pred_instances.bboxes.float() / targets.whwh)
+        branches = Branches(pred_instances.scores[None, None], boxes_cxcywh[None, None], ('', ))
+        matches, = self.assign_batch([branches], targets)
+        gt_inds = targets.labels.new_zeros(len(boxes_cxcywh))
+        labels = torch.full_like(gt_inds, -1)
+        gt_inds[matches.query_inds] = matches.gt_inds + 1
+        labels[matches.query_inds] = gt_instances.labels[matches.gt_inds]
+        return AssignResult(len(gt_instances), gt_inds, max_overlaps=None, labels=labels)
+
+    def _batched_costs(self, pairwise: Pairwise) -> Tensor:
+        """(S, B, G, Q) sum of all costs."""
+        total = batched_cost(self.match_costs[0], pairwise)
+        for cost in self.match_costs[1:]:
+            total = total + batched_cost(cost, pairwise)
+        return total
+
+    @staticmethod
+    def _solve(costs: np.ndarray, num_gts: Sequence[int], prefixes: Sequence[str]) -> np.ndarray:
+        """Solve S x B problems of (G, Q); returns (4, M) int64 rows: branch, image, query, ground truth."""
+        pairs = [np.empty((4, 0), dtype=np.int64)]
+        for branch, prefix in enumerate(prefixes):
+            for image, num in enumerate(num_gts):
+                cost = costs[branch, image, :num]
+                if not np.isfinite(cost).all():
+                    raise ValueError(
+                        f'matching cost of image {image} of the batch is not finite in branch "{prefix}loss": the predictions '
+                        'or the ground-truth boxes contain NaN or infinity. Look at the losses before this step: a learning '
+                        'rate that is too high and missing gradient clipping are the usual causes; in mixed precision try '
+                        'bfloat16.')
+                gt_inds, query_inds = linear_sum_assignment(cost)
+                pairs.append(np.stack([np.full_like(gt_inds, branch), np.full_like(gt_inds, image), query_inds, gt_inds]))
+        return np.concatenate(pairs, axis=1)

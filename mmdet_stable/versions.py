@@ -1,0 +1,65 @@
+"""The package's version, and the check of what it runs on.
+
+This file imports nothing but the standard library, so that ``setup.py``, ``tools/doctor.py`` and an environment in which
+mmcv cannot even be imported can all use it.
+"""
+import re
+from importlib import metadata
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+__version__ = '0.1.0'
+
+
+class VersionRange(NamedTuple):
+    """Versions ``minimum <= v < below`` of one requirement, and how to get one."""
+
+    minimum: str
+    below: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f'>={self.minimum},<{self.below}'
+
+
+REQUIREMENTS: Dict[str, VersionRange] = {
+    'torch': VersionRange('2.6', '3', 'pip install "torch>=2.6,<3"'),
+    'mmengine': VersionRange('0.10.7', '1.0', 'pip install "mmengine>=0.10.7,<1.0"'),
+    'mmcv': VersionRange(
+        '2.1.0', '2.2.0', 'pip uninstall -y mmcv mmcv-lite; pip install "setuptools<80" wheel ninja; '
+        'MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0'),
+    'mmdet': VersionRange('3.3.0', '3.4.0', 'pip install mmdet==3.3.0'),
+    'pycocotools': VersionRange('2.0.6', '3', 'pip install pycocotools'),
+    'scipy': VersionRange('1.9', '2', 'pip install scipy'),
+}
+
+
+def release(version: str) -> Tuple[int, ...]:
+    """The leading numbers of a version: ``'2.13.0+cpu'`` -> ``(2, 13, 0)``."""
+    match = re.match(r'\d+(\.\d+)*', version)
+    return tuple(int(part) for part in match.group().split('.')) if match else ()
+
+
+def installed_version(package: str) -> Optional[str]:
+    """The installed version of ``package``, without importing it; None where it is absent."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def version_problem(package: str) -> Optional[str]:
+    """What is wrong with the installed version of one requirement, with the command that mends it, or None."""
+    wanted, found = REQUIREMENTS[package], installed_version(package)
+    if found is None:
+        return f'{package} is not installed (wanted {package}{wanted}). Fix: {wanted.fix}'
+    if not release(wanted.minimum) <= release(found) < release(wanted.below):
+        return f'{package} {found} is installed, but mmdet_stable needs {package}{wanted}. Fix: {wanted.fix}'
+    return None
+
+
+def check_versions() -> None:
+    """Raise one ``ImportError`` that lists every missing or unsuitable requirement with its fix."""
+    problems: List[str] = [problem for problem in map(version_problem, REQUIREMENTS) if problem]
+    if problems:
+        raise ImportError('mmdet_stable cannot run in this environment:\n  - ' + '\n  - '.join(problems) +
+                          '\n`python tools/doctor.py` shows the whole picture.')

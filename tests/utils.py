@@ -1,0 +1,122 @@
+"""Tiny models, tiny batches and golden values for the tests."""
+import json
+import re
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmengine.config import Config, ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = Path(__file__).parent / 'golden'
+STABLE_DINO = 'configs/stable_dino_r50_12e.py'
+
+
+def shrunk(width: int = 32, num_heads: int = 4, num_layers: int = 3, num_levels: int = 3, num_queries: int = 20,
+           num_classes: int = 7, base_channels: int = 8) -> dict:
+    """What makes a DINO-like model config as small as tests need it, without pretrained weights."""
+    attention = dict(embed_dims=width, num_heads=num_heads)
+    deformable = dict(attention, num_levels=num_levels)
+    ffn = dict(embed_dims=width, feedforward_channels=2 * width)
+    return dict(
+        num_queries=num_queries,
+        num_feature_levels=num_levels,
+        backbone=dict(
+            depth=18,
+            base_channels=base_channels,
+            frozen_stages=-1,
+            norm_eval=False,
+            norm_cfg=dict(type='BN', requires_grad=True),
+            init_cfg=None),
+        neck=dict(
+            in_channels=[base_channels * 2, base_channels * 4, base_channels * 8],
+            out_channels=width,
+            norm_cfg=dict(type='GN', num_groups=8),
+            num_outs=num_levels),
+        encoder=dict(num_layers=num_layers, layer_cfg=dict(self_attn_cfg=deformable, ffn_cfg=ffn)),
+        decoder=dict(
+            num_layers=num_layers, layer_cfg=dict(self_attn_cfg=attention, cross_attn_cfg=deformable, ffn_cfg=ffn)),
+        positional_encoding=dict(num_feats=width // 2),
+        bbox_head=dict(num_classes=num_classes, embed_dims=width),
+        test_cfg=dict(max_per_img=15))
+
+
+def tiny_model_cfg(config: str = STABLE_DINO, overrides: Optional[dict] = None, **sizes) -> ConfigDict:
+    """The model of a config file, shrunk, with ``overrides`` merged in last."""
+    cfg = Config.fromfile(config if '::' in config else ROOT / config)
+    small = Config._merge_a_into_b(shrunk(**sizes), cfg.model)
+    return ConfigDict(Config._merge_a_into_b(overrides or {}, small))
+
+
+def build(model_cfg: ConfigDict, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    model = MODELS.build(model_cfg)
+    model.init_weights()
+    return model
+
+
+def samples(num_gts: Sequence[int], shape: Tuple[int, int] = (96, 128), num_classes: int = 7,
+            seed: int = 0) -> List[DetDataSample]:
+    """Data samples with random boxes of at least 8 px, all images of one size."""
+    rng = np.random.default_rng(seed)
+    height, width = shape
+    result = []
+    for num in num_gts:
+        sizes = rng.uniform(8, min(shape) / 2, (num, 2))
+        corners = rng.uniform(0, 1, (num, 2)) * ((width, height) - sizes)
+        boxes = torch.tensor(np.concatenate([corners, corners + sizes], 1), dtype=torch.float32).reshape(-1, 4)
+        result.append(data_sample(boxes, torch.tensor(rng.integers(0, num_classes, num)), shape))
+    return result
+
+
+def data_sample(boxes_xyxy: Tensor, labels: Tensor, shape: Tuple[int, int],
+                batch_shape: Optional[Tuple[int, int]] = None) -> DetDataSample:
+    sample = DetDataSample(
+        metainfo=dict(img_shape=shape, ori_shape=shape, batch_input_shape=batch_shape or shape, scale_factor=(1.0, 1.0)))
+    sample.gt_instances = InstanceData(bboxes=boxes_xyxy, labels=labels)
+    return sample
+
+
+def golden(name: str) -> Dict[str, np.ndarray]:
+    with np.load(GOLDEN / f'{name}.npz') as data:
+        return dict(data)
+
+
+def tensor(value: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(value))
+
+
+def golden_samples(data: Dict[str, np.ndarray], scale: Optional[float] = None, prefix: str = '') -> List[DetDataSample]:
+    """The ground truth of a golden file; images are ``scale`` pixels wide and high where the file gives no shapes."""
+    batch_shape = tuple(int(v) for v in data.get('batch_input_shape', ())) or None
+    result = []
+    for image in range(sum(key.startswith(f'{prefix}gt_labels_') for key in data)):
+        shape = tuple(int(v) for v in data['img_shapes'][image]) if scale is None else (int(scale), int(scale))
+        whwh = torch.tensor([shape[1], shape[0]] * 2, dtype=torch.float32)
+        boxes = bbox_cxcywh_to_xyxy(tensor(data[f'{prefix}gt_boxes_{image}'])) * whwh
+        result.append(data_sample(boxes, tensor(data[f'{prefix}gt_labels_{image}']), shape, batch_shape))
+    return result
+
+
+def load_reference_weights(model: nn.Module, data: Dict[str, np.ndarray]) -> None:
+    """Load the ``sd.*`` arrays of a golden file, which carry detrex's parameter names."""
+    keymap = json.loads((GOLDEN / 'keymap_detrex_to_mmdet_dino.json').read_text())
+    rules = [(r'^transformer\.encoder\.fusion_layer\.0\.', 'encoder.fusion.fusion.proj.'),
+             (r'^transformer\.encoder\.fusion_layer\.1\.', 'encoder.fusion.fusion.norm.'),
+             (r'^label_enc\.weight$', 'dn_query_generator.label_embedding.weight')]
+    state = {}
+    for key, value in data.items():
+        if key.startswith('sd.'):
+            name = key[3:]
+            for pattern, replacement in rules:
+                name = re.sub(pattern, replacement, name)
+            state[keymap['map'].get(name, name)] = tensor(value)
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith(('backbone.', 'neck.'))}
+    assert set(state) == set(own), (sorted(set(state) ^ set(own)))
+    model.load_state_dict(state, strict=False)
