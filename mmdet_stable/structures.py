@@ -25,6 +25,14 @@ class Branches(NamedTuple):
     boxes_cxcywh: Tensor
     prefixes: Tuple[str, ...]
 
+    def float(self) -> 'Branches':
+        """The same in float32."""
+        return self._replace(logits=self.logits.float(), boxes_cxcywh=self.boxes_cxcywh.float())
+
+    def detach(self) -> 'Branches':
+        """The same without gradient."""
+        return self._replace(logits=self.logits.detach(), boxes_cxcywh=self.boxes_cxcywh.detach())
+
 
 class BatchTargets(NamedTuple):
     """Ground truth of a batch, padded to the image with most boxes.
@@ -46,6 +54,11 @@ class BatchTargets(NamedTuple):
     whwh: Tensor
     num_gts: Tuple[int, ...]
     img_shapes: Tuple[Tuple[int, int], ...]
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether any image has fewer boxes than G."""
+        return len(set(self.num_gts)) > 1
 
     @classmethod
     def from_instances(cls, gt_instances: Sequence[InstanceData], img_metas: Sequence[dict]) -> 'BatchTargets':
@@ -82,6 +95,16 @@ class Matches(NamedTuple):
     query_inds: Tensor
     gt_inds: Tensor
     num_branches: int
+
+    @property
+    def query(self) -> Tuple[Tensor, Tensor, Tensor]:
+        """Index of the matched queries in a tensor of (S, B, Q, ...)."""
+        return self.branch_inds, self.image_inds, self.query_inds
+
+    @property
+    def ground_truth(self) -> Tuple[Tensor, Tensor]:
+        """Index of the matched ground truths in a tensor of (B, G, ...)."""
+        return self.image_inds, self.gt_inds
 
     @property
     def num_per_branch(self) -> int:

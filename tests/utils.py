@@ -10,6 +10,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -49,7 +50,7 @@ def shrunk(width: int = 32, num_heads: int = 4, num_layers: int = 3, num_levels:
 
 def tiny_model_cfg(config: str = STABLE_DINO, overrides: Optional[dict] = None, **sizes) -> ConfigDict:
     """The model of a config file, shrunk, with ``overrides`` merged in last."""
-    cfg = Config.fromfile(config if '::' in config else ROOT / config)
+    cfg = get_config(config) if '::' in config else Config.fromfile(ROOT / config)
     small = Config._merge_a_into_b(shrunk(**sizes), cfg.model)
     return ConfigDict(Config._merge_a_into_b(overrides or {}, small))
 
@@ -120,3 +121,11 @@ def load_reference_weights(model: nn.Module, data: Dict[str, np.ndarray]) -> Non
     own = {k: v for k, v in model.state_dict().items() if not k.startswith(('backbone.', 'neck.'))}
     assert set(state) == set(own), (sorted(set(state) ^ set(own)))
     model.load_state_dict(state, strict=False)
+
+
+def build_head(config: str = STABLE_DINO, num_layers: int = 3, num_classes: int = 7, **overrides) -> nn.Module:
+    """The head of a config alone, for ``num_layers`` decoder layers and the encoder."""
+    model = tiny_model_cfg(config, dict(bbox_head=overrides), num_layers=num_layers, num_classes=num_classes)
+    return MODELS.build(
+        dict(model.bbox_head, train_cfg=model.train_cfg, test_cfg=model.test_cfg, num_pred_layer=num_layers + 1,
+             share_pred_layer=False, as_two_stage=True))

@@ -1,4 +1,4 @@
-from .set_loss import SetLoss
+from .set_loss import LossGroup, SetLoss
 from .stable_dino_head import StableDINOHead
 
-__all__ = ['SetLoss', 'StableDINOHead']
+__all__ = ['LossGroup', 'SetLoss', 'StableDINOHead']

@@ -8,10 +8,11 @@ from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet_stable.models.losses import PositionSupervisedLoss
 from mmdet_stable.models.task_modules import StableHungarianAssigner
 from mmdet_stable.structures import BatchTargets, Branches, DenoisingLayout
 
-from .set_loss import SetLoss
+from .set_loss import LossGroup, SetLoss
 
 
 @MODELS.register_module()
@@ -40,12 +41,13 @@ class StableDINOHead(DINOHead):
         if self.train_cfg and not isinstance(self.assigner, StableHungarianAssigner):
             raise ValueError(f'{type(self).__name__} matches all layers at once: set model.train_cfg.assigner.type='
                              f'"StableHungarianAssigner" (the same match_costs work), got {type(self.assigner).__name__}')
-        dn_loss_cls = self.loss_cls
+        if target_rescale is not None and not isinstance(self.loss_cls, PositionSupervisedLoss):
+            raise ValueError(f'target_rescale={target_rescale!r} rescales the targets of PositionSupervisedLoss, but loss_cls is '
+                             f'{type(self.loss_cls).__name__}; set target_rescale=None or use PositionSupervisedLoss')
+        self.dn_loss_cls = self.loss_cls
         if dn_cls_loss_weight is not None:
-            dn_loss_cls = MODELS.build(dict(loss_cls, loss_weight=dn_cls_loss_weight))
-        self.matching_loss, self.denoising_loss = (SetLoss(
-            loss, self.loss_bbox, self.loss_iou, target_rescale=target_rescale, sync_cls_avg_factor=self.sync_cls_avg_factor)
-                                                   for loss in (self.loss_cls, dn_loss_cls))
+            self.dn_loss_cls = MODELS.build(dict(loss_cls, loss_weight=dn_cls_loss_weight))
+        self.set_loss = SetLoss(self.loss_bbox, self.loss_iou, target_rescale, self.sync_cls_avg_factor)
 
     def loss_by_feat(self,
                      all_layers_cls_scores: Tensor,
@@ -73,20 +75,23 @@ class StableDINOHead(DINOHead):
         targets = BatchTargets.from_instances(batch_gt_instances, batch_img_metas)
         num_dn = dn_meta['num_denoising_queries'] if dn_meta else 0
         layers = [f'd{i}.' for i in range(len(all_layers_cls_scores) - 1)] + ['']
-        groups = [Branches(all_layers_cls_scores[:, :, num_dn:], all_layers_bbox_preds[:, :, num_dn:], tuple(layers))]
+        # One split, whose gradient is one concatenation; two slices would each be padded with zeros and added.
+        sizes = [num_dn, all_layers_cls_scores.shape[2] - num_dn]
+        dn_logits, logits = all_layers_cls_scores.split(sizes, dim=2)
+        dn_boxes, boxes = all_layers_bbox_preds.split(sizes, dim=2)
+        matching = [Branches(logits, boxes, tuple(layers))]
         if enc_cls_scores is not None:
-            groups.append(Branches(enc_cls_scores[None], enc_bbox_preds[None], ('enc_', )))
-
-        losses: Dict[str, Tensor] = {}
-        for branches, matches in zip(groups, self.assigner.assign_batch(groups, targets)):
-            losses.update(self.matching_loss(branches, targets, matches))
+            matching.append(Branches(enc_cls_scores[None], enc_bbox_preds[None], ('enc_', )))
+        groups = [
+            LossGroup(branches, matches, self.loss_cls)
+            for branches, matches in zip(matching, self.assigner.assign_batch(matching, targets))
+        ]
         if dn_meta:
             layout = DenoisingLayout(num_dn, dn_meta['num_denoising_groups'])
-            branches = Branches(all_layers_cls_scores[:, :, :num_dn], all_layers_bbox_preds[:, :, :num_dn],
-                                tuple(f'{layer}dn_' for layer in layers))
-            matches = layout.matches(targets.num_gts, len(layers), branches.logits.device)
-            losses.update(self.denoising_loss(branches, targets, matches))
-        return losses
+            matches = layout.matches(targets.num_gts, len(layers), dn_logits.device)
+            groups.append(LossGroup(Branches(dn_logits, dn_boxes, tuple(f'{layer}dn_' for layer in layers)), matches,
+                                    self.dn_loss_cls))
+        return self.set_loss(groups, targets)
 
     def _predict_by_feat_single(self,
                                 cls_score: Tensor,

@@ -8,6 +8,9 @@ from mmdet.models.losses import QualityFocalLoss
 from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import MODELS
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mmdet_stable.utils import cache_sized_parts
 
 
 class PositionTarget(NamedTuple):
@@ -56,37 +59,65 @@ def position_supervised_loss(logits: Tensor,
                              *,
                              gamma: float = 2.0,
                              alpha: float = 0.25) -> Tensor:
-    """Focal loss whose positive target is a localisation quality instead of 1.
+    """Focal loss whose positive target is a localisation quality instead of 1, summed over classes.
 
     ``alpha * |t - p|^gamma * BCE(p, t)`` for the class of a positive, ``(1 - alpha) * p^gamma * BCE(p, 0)`` everywhere else.
 
     Args:
-        logits: (N, C) raw scores.
-        labels: (N,) int64 in [0, C]; C means background.
-        targets: (N,) in [0, 1], detached; ignored where the label is background.
+        logits: (..., C) raw scores.
+        labels: (...) int64 in [0, C]; C means background.
+        targets: (...) in [0, 1], detached; ignored where the label is background.
 
     Returns:
-        (N, C) unreduced loss in float32, finite for any finite logits, also in float16.
+        (...) loss of each query in float32, finite for any finite logits, also in float16.
 
     Raises:
         ValueError: if the shapes disagree.
 
     Source: arXiv:2304.04742 Eq. 3; the released code evaluates log(p) without protection, here it is taken from the logits.
     """
-    if logits.dim() != 2 or labels.shape != logits.shape[:1] or targets.shape != labels.shape:
-        raise ValueError(f'expected logits (N, C), labels (N,) and targets (N,), got {tuple(logits.shape)}, '
+    if labels.shape != logits.shape[:-1] or targets.shape != labels.shape:
+        raise ValueError(f'expected logits (..., C), labels (...) and targets (...), got {tuple(logits.shape)}, '
                          f'{tuple(labels.shape)} and {tuple(targets.shape)}')
     logits = logits.float()
-    scores = logits.sigmoid()
-    background = F.softplus(logits) * scores.pow(gamma) * (1 - alpha)
-    # One class per row may be positive. Replacing that one for every row, by itself where the row is background, needs no
-    # list of the positives, whose length the host would have to wait for.
-    column = labels.clamp(max=logits.shape[1] - 1)[:, None]
-    logit, score, target = logits.gather(1, column), scores.gather(1, column), targets[:, None].to(scores.dtype)
-    distance = (target - score).abs()
-    positive = F.binary_cross_entropy_with_logits(logit, target, reduction='none') * distance.pow(gamma) * alpha
-    is_positive = (labels < logits.shape[1])[:, None]
-    return background.scatter(1, column, torch.where(is_positive, positive, background.gather(1, column)))
+    num_classes = logits.shape[-1]
+    # The column of the positive class, corrected after all columns were taken for background. Doing so in every row, by zero
+    # where the row is background, needs no list of positives, for whose length the host would have to wait.
+    logit = logits.gather(-1, labels.clamp(max=num_classes - 1)[..., None])[..., 0]
+    score, target = logit.sigmoid(), targets.to(logit.dtype)
+    positive = F.binary_cross_entropy_with_logits(logit, target, reduction='none') * (target - score).abs().pow(gamma) * alpha
+    as_background = F.softplus(logit) * score.pow(gamma) * (1 - alpha)
+    correction = torch.where(labels < num_classes, positive - as_background, 0)
+    return _BackgroundFocalLoss.apply(logits, gamma, alpha) + correction
+
+
+class _BackgroundFocalLoss(torch.autograd.Function):
+    """``(1 - alpha) * p^gamma * BCE(p, 0)`` of all classes, summed over classes: (..., C) -> (...).
+
+    This runs over every query and class, and is most of the set loss's work. Value and derivative share their terms, so both are
+    computed in one go; autograd would keep four tensors of the logits' size and visit each again.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, gamma: float, alpha: float) -> Tensor:
+        losses = logits.new_empty(logits.shape[:-1])
+        derivatives = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        parts = cache_sized_parts(logits.shape, logits.device)
+        for x, loss, derivative in zip(logits.split(parts), losses.split(parts), derivatives.split(parts)):
+            scores, cross_entropy = x.sigmoid(), F.softplus(x)
+            weights = scores.pow(gamma).mul_(1 - alpha)
+            loss.copy_((weights * cross_entropy).sum(-1))
+            # d/dx [p^gamma * softplus(x)] = p^gamma * (gamma * (1 - p) * softplus(x) + p)
+            slope = cross_entropy.addcmul_(cross_entropy, scores, value=-1).mul_(gamma).add_(scores)
+            torch.mul(weights, slope, out=derivative)
+        ctx.save_for_backward(derivatives)
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> Tuple[Tensor, None, None]:
+        derivatives, = ctx.saved_tensors
+        return derivatives * grad[..., None], None, None
 
 
 @MODELS.register_module()
@@ -153,8 +184,8 @@ class PositionSupervisedLoss(QualityFocalLoss):
                          weight: Optional[Tensor] = None,
                          avg_factor: Optional[float] = None,
                          reduction_override: Optional[str] = None) -> Tensor:
-        """As :meth:`forward`, for targets (N,) in [0, 1] to which f1 and a rescaling were already applied."""
-        loss = position_supervised_loss(pred, labels, targets, gamma=self.gamma, alpha=self.alpha).sum(1)
+        """As :meth:`forward`, for targets in [0, 1] to which f1 and a rescaling were already applied; any leading shape."""
+        loss = position_supervised_loss(pred, labels, targets, gamma=self.gamma, alpha=self.alpha)
         return self.loss_weight * weight_reduce_loss(loss, weight, reduction_override or self.reduction, avg_factor)
 
 

@@ -1,5 +1,5 @@
 """Position-modulated matching cost, and the batched form of mmdet's costs."""
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Optional, Sequence
 
 from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost, BBoxL1Cost, FocalLossCost, IoUCost
 from mmdet.registry import TASK_UTILS
@@ -92,36 +92,31 @@ class PositionModulatedFocalCost(FocalLossCost):
         """
         logits = pred_instances.scores.float()[:, gt_instances.labels].T
         giou = bbox_overlaps(gt_instances.bboxes.float(), pred_instances.bboxes.float(), mode='giou')
-        return self.modulated(logits, giou).T
+        return self.modulated(logits, giou).T * self.weight
 
     def modulated(self, logits: Tensor, giou: Tensor, valid: Optional[Tensor] = None) -> Tensor:
-        """(..., G, Q) weighted cost from the logits of the ground truths' classes and the GIoU, both (..., G, Q)."""
+        """(..., G, Q) cost before its weight, from the logits of the ground truths' classes and the GIoU, both (..., G, Q)."""
         scores = logits.sigmoid()
         if self.f2_power > 0:
             scores = scores * position_modulator(giou, self.f2_power, valid)
-        return focal_cost(scores, self.alpha, self.gamma, self.eps) * self.weight
+        return focal_cost(scores, self.alpha, self.gamma, self.eps)
 
 
 def _focal(cost: FocalLossCost, pairwise: Pairwise) -> Tensor:
-    if cost.binary_input:
-        return _one_by_one(cost, pairwise)
-    return focal_cost(pairwise.logits.sigmoid(), cost.alpha, cost.gamma, cost.eps).mul_(cost.weight)
+    return focal_cost(pairwise.logits.sigmoid(), cost.alpha, cost.gamma, cost.eps)
 
 
 def _modulated_focal(cost: PositionModulatedFocalCost, pairwise: Pairwise) -> Tensor:
-    return cost.modulated(pairwise.logits, pairwise.giou, pairwise.targets.valid)
+    targets = pairwise.targets
+    return cost.modulated(pairwise.logits, pairwise.giou, targets.valid if targets.is_padded else None)
 
 
 def _l1(cost: BBoxL1Cost, pairwise: Pairwise) -> Tensor:
-    if cost.box_format != 'xywh':  # mmdet's name for cxcywh
-        return _one_by_one(cost, pairwise)
-    return pairwise.l1 * cost.weight
+    return pairwise.l1
 
 
 def _iou(cost: IoUCost, pairwise: Pairwise) -> Tensor:
-    if cost.iou_mode not in ('iou', 'giou'):
-        return _one_by_one(cost, pairwise)
-    return getattr(pairwise, cost.iou_mode) * -cost.weight
+    return -getattr(pairwise, cost.iou_mode)
 
 
 def _one_by_one(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
@@ -138,7 +133,7 @@ def _one_by_one(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
     return costs
 
 
-# Keyed by the exact class: a subclass that overrides ``__call__`` must not be given its parent's formula.
+# Unweighted batched forms, keyed by the exact class: a subclass that overrides ``__call__`` must not be given its parent's.
 _BATCHED: Dict[type, Callable[[BaseMatchCost, Pairwise], Tensor]] = {
     PositionModulatedFocalCost: _modulated_focal,
     FocalLossCost: _focal,
@@ -147,6 +142,19 @@ _BATCHED: Dict[type, Callable[[BaseMatchCost, Pairwise], Tensor]] = {
 }
 
 
-def batched_cost(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
-    """(S, B, G, Q) weighted cost of all branches and images; costs without a batched form are called one by one."""
-    return _BATCHED.get(type(cost), _one_by_one)(cost, pairwise)
+def has_batched_form(cost: BaseMatchCost) -> bool:
+    """Whether the batched form covers this cost's options too."""
+    return (type(cost) in _BATCHED and not getattr(cost, 'binary_input', False) and getattr(cost, 'box_format', 'xywh') == 'xywh'
+            and getattr(cost, 'iou_mode', 'giou') in ('iou', 'giou'))
+
+
+def add_costs(costs: Sequence[BaseMatchCost], pairwise: Pairwise, total: Tensor) -> None:
+    """Add the weighted costs of all branches and images to ``total`` (S, B, G, Q), in place and in float32.
+
+    Costs without a batched form are called one by one.
+    """
+    for cost in costs:
+        if has_batched_form(cost):
+            total.add_(_BATCHED[type(cost)](cost, pairwise), alpha=cost.weight)
+        else:
+            total.add_(_one_by_one(cost, pairwise))

@@ -21,7 +21,7 @@ class Pairwise:
     """
 
     def __init__(self, branches: Branches, targets: BatchTargets) -> None:
-        self.branches = Branches(branches.logits.float(), branches.boxes_cxcywh.float(), branches.prefixes)
+        self.branches = branches.float()
         self.targets = targets
 
     @cached_property
@@ -43,15 +43,16 @@ class Pairwise:
     @cached_property
     def giou(self) -> Tensor:
         """(S, B, G, Q) generalised IoU in [-1, 1], of the boxes in pixels."""
-        return self._iou_and_enclosure[1]
+        return self._iou_and_giou[1]
 
     @cached_property
     def iou(self) -> Tensor:
         """(S, B, G, Q) IoU in [0, 1], of the boxes in pixels."""
-        return self._iou_and_enclosure[0]
+        return self._iou_and_giou[0]
 
     @cached_property
-    def _iou_and_enclosure(self, eps: float = 1e-6) -> Tuple[Tensor, Tensor]:
+    def _iou_and_giou(self) -> Tuple[Tensor, Tensor]:
+        eps = 1e-6  # square pixels, as in mmdet
         boxes_xyxy = bbox_cxcywh_to_xyxy(self.branches.boxes_cxcywh) * self.targets.whwh[:, None]
         px1, py1, px2, py2 = self._pred_planes(boxes_xyxy)
         gx1, gy1, gx2, gy2 = self._gt_planes(self.targets.boxes_xyxy)

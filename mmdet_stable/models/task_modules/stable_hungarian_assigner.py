@@ -1,5 +1,7 @@
 """Hungarian matching of all layers and images at once, with one copy to the host."""
-from typing import List, Optional, Sequence
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -11,8 +13,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mmdet_stable.structures import BatchTargets, Branches, Matches
+from mmdet_stable.utils import cache_sized_parts
 
-from .match_costs import batched_cost
+from .match_costs import add_costs
 from .pairwise import Pairwise
 
 
@@ -46,18 +49,21 @@ class StableHungarianAssigner(HungarianAssigner):
             and ground truth.
         """
         device = groups[0].logits.device
+        shapes = [(*branches.logits.shape[:2], targets.labels.shape[1], branches.logits.shape[2]) for branches in groups]
+        sizes = [math.prod(shape) for shape in shapes]
+        flat = torch.zeros(sum(sizes), device=device)
         with torch.autocast(device.type, enabled=False):
-            costs = [self._batched_costs(Pairwise(branches, targets)) for branches in groups]
-        # The one wait for the device: everything is copied together.
-        on_host = torch.cat([cost.flatten() for cost in costs]).cpu().split([cost.numel() for cost in costs])
+            for branches, shape, costs in zip(groups, shapes, flat.split(sizes)):
+                self._add_costs(branches, targets, costs.view(shape))
+        flat = flat.cpu()  # the one wait for the device
         pairs = [
-            self._solve(cost.view(shape.shape).numpy(), targets.num_gts, branches.prefixes)
-            for cost, shape, branches in zip(on_host, costs, groups)
+            self._solve(costs.view(shape).numpy(), targets.num_gts, branches.prefixes)
+            for branches, shape, costs in zip(groups, shapes, flat.split(sizes))
         ]
         inds = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device, non_blocking=True)
         return [
             Matches(*group_inds, num_branches=len(branches.logits))
-            for group_inds, branches in zip(inds.split([group.shape[1] for group in pairs], dim=1), groups)
+            for branches, group_inds in zip(groups, inds.split([group.shape[1] for group in pairs], dim=1))
         ]
 
     def assign(self,
@@ -85,26 +91,29 @@ class StableHungarianAssigner(HungarianAssigner):
         labels[matches.query_inds] = gt_instances.labels[matches.gt_inds]
         return AssignResult(len(gt_instances), gt_inds, max_overlaps=None, labels=labels)
 
-    def _batched_costs(self, pairwise: Pairwise) -> Tensor:
-        """(S, B, G, Q) sum of all costs."""
-        total = batched_cost(self.match_costs[0], pairwise)
-        for cost in self.match_costs[1:]:
-            total = total + batched_cost(cost, pairwise)
-        return total
+    def _add_costs(self, branches: Branches, targets: BatchTargets, total: Tensor) -> None:
+        """Add the weighted costs to ``total`` (S, B, G, Q); values in padded ground truths are meaningless."""
+        parts = cache_sized_parts(total.shape, total.device)
+        for logits, boxes, part in zip(branches.logits.split(parts), branches.boxes_cxcywh.split(parts), total.split(parts)):
+            add_costs(self.match_costs, Pairwise(Branches(logits, boxes, ()), targets), part)
 
     @staticmethod
     def _solve(costs: np.ndarray, num_gts: Sequence[int], prefixes: Sequence[str]) -> np.ndarray:
         """Solve S x B problems of (G, Q); returns (4, M) int64 rows: branch, image, query, ground truth."""
-        pairs = [np.empty((4, 0), dtype=np.int64)]
-        for branch, prefix in enumerate(prefixes):
-            for image, num in enumerate(num_gts):
-                cost = costs[branch, image, :num]
-                if not np.isfinite(cost).all():
-                    raise ValueError(
-                        f'matching cost of image {image} of the batch is not finite in branch "{prefix}loss": the predictions '
-                        'or the ground-truth boxes contain NaN or infinity. Look at the losses before this step: a learning '
-                        'rate that is too high and missing gradient clipping are the usual causes; in mixed precision try '
-                        'bfloat16.')
-                gt_inds, query_inds = linear_sum_assignment(cost)
-                pairs.append(np.stack([np.full_like(gt_inds, branch), np.full_like(gt_inds, image), query_inds, gt_inds]))
-        return np.concatenate(pairs, axis=1)
+        problems = [(branch, image) for branch in range(len(prefixes)) for image in range(len(num_gts))]
+
+        def solve(problem: Tuple[int, int]) -> np.ndarray:
+            branch, image = problem
+            cost = costs[branch, image, :num_gts[image]]
+            if not np.isfinite(cost).all():
+                raise ValueError(
+                    f'matching cost of image {image} of the batch is not finite in branch "{prefixes[branch]}loss": the '
+                    'predictions or the ground-truth boxes contain NaN or infinity. Look at the losses before this step: a '
+                    'learning rate that is too high and missing gradient clipping are the usual causes; in mixed precision try '
+                    'bfloat16.')
+            gt_inds, query_inds = linear_sum_assignment(cost)
+            return np.stack([np.full_like(gt_inds, branch), np.full_like(gt_inds, image), query_inds, gt_inds])
+
+        # scipy releases the interpreter lock while it solves.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return np.concatenate(list(pool.map(solve, problems)), axis=1)

@@ -1,0 +1,145 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from mmdet.models.task_modules.assigners.match_cost import BBoxL1Cost, FocalLossCost, IoUCost
+from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmengine.structures import InstanceData
+
+from mmdet_stable.models.task_modules import Pairwise, PositionModulatedFocalCost, add_costs, position_modulator
+from mmdet_stable.structures import BatchTargets, Branches
+from tests.utils import golden, golden_samples, samples, tensor
+
+SIZE = 1000  # pixels of the golden images
+
+
+def golden_inputs(data, prefix):
+    gts = golden_samples(data, scale=SIZE, prefix=prefix)
+    targets = BatchTargets.from_instances([s.gt_instances for s in gts], [s.metainfo for s in gts])
+    return Branches(tensor(data[f'{prefix}pred_logits'])[None], tensor(data[f'{prefix}pred_boxes'])[None], ('', )), targets
+
+
+def costs_of(costs, branches, targets):
+    pairwise = Pairwise(branches, targets)
+    total = torch.zeros_like(pairwise.logits)
+    add_costs(costs, pairwise, total)
+    return total
+
+
+def class_cost(beta):
+    return FocalLossCost(weight=2.0) if beta < 0 else PositionModulatedFocalCost(f2_power=beta, weight=2.0)
+
+
+@pytest.mark.parametrize('file', ['stable_matcher_unique', 'stable_matcher_dup'])
+@pytest.mark.parametrize('beta', [-1, 0.25, 0.5, 2])
+@pytest.mark.parametrize('index', range(3))
+def test_golden_pairwise_cost(file, beta, index):
+    """``cost_pairwise`` holds the paper's formula: one modulator per pair. The released code's own cost equals it where every
+    class occurs once (the "unique" file)."""
+    data = golden(file)
+    branches, targets = golden_inputs(data, f'in{index}.')
+    costs = costs_of([class_cost(beta), BBoxL1Cost('xywh', 5.0), IoUCost('giou', 2.0)], branches, targets)[0, 0].T
+    # The reference's GIoU cost is 1 - GIoU, ours -GIoU; its epsilon in normalised units moves GIoU by up to 1e-4.
+    np.testing.assert_allclose(costs + 2.0, data[f'in{index}.beta{beta}.cost_pairwise_0'], rtol=0, atol=2e-4)
+    if file == 'stable_matcher_unique':
+        np.testing.assert_allclose(costs + 2.0, data[f'in{index}.beta{beta}.cost_f64_0'], rtol=0, atol=2e-4)
+
+
+def random_batch(num_gts=(5, 0, 2), num_branches=2, num_queries=12, num_classes=7):
+    gts = samples(num_gts)
+    targets = BatchTargets.from_instances([s.gt_instances for s in gts], [s.metainfo for s in gts])
+    shape = (num_branches, len(gts), num_queries)
+    centres, sizes = torch.rand(*shape, 2) * 0.6 + 0.2, torch.rand(*shape, 2) * 0.2 + 0.05
+    return gts, targets, Branches(torch.randn(*shape, num_classes), torch.cat([centres, sizes], -1), ('d0.', ''))
+
+
+COSTS = dict(
+    focal=FocalLossCost(weight=2.0, alpha=0.3, gamma=1.5),
+    modulated=PositionModulatedFocalCost(weight=3.0),
+    modulated_off=PositionModulatedFocalCost(f2_power=0),
+    l1=BBoxL1Cost('xywh', 5.0),
+    l1_corners=BBoxL1Cost('xyxy', 5.0),
+    giou=IoUCost('giou', 2.0),
+    iou=IoUCost('iou', 2.0),
+    softmax=TASK_UTILS.build(dict(type='ClassificationCost', weight=1.5)))
+
+
+@pytest.mark.parametrize('name', COSTS)
+def test_batched_equals_one_by_one(name):
+    gts, targets, branches = random_batch()
+    batched = costs_of([COSTS[name]], branches, targets)
+    assert batched.shape == (2, 3, 5, 12)
+    for branch in range(2):
+        for image, sample in enumerate(gts):
+            whwh = targets.whwh[image]
+            preds = InstanceData(scores=branches.logits[branch, image],
+                                 bboxes=bbox_cxcywh_to_xyxy(branches.boxes_cxcywh[branch, image]) * whwh)
+            single = COSTS[name](preds, sample.gt_instances, sample.metainfo)
+            torch.testing.assert_close(batched[branch, image, :len(sample.gt_instances)].T, single, atol=1e-5, rtol=1e-5)
+
+
+def test_subclass_with_its_own_call_is_not_given_its_parents_formula():
+
+    class Doubled(IoUCost):
+
+        def __call__(self, *args, **kwargs):
+            return 2 * super().__call__(*args, **kwargs)
+
+    _, targets, branches = random_batch()
+    torch.testing.assert_close(
+        costs_of([Doubled()], branches, targets)[:, 0], 2 * costs_of([IoUCost()], branches, targets)[:, 0])
+
+
+def test_by_hand():
+    """Two queries, two ground truths, 100 px. Query 0 sits on ground truth 0; query 1 is disjoint from both."""
+    gts = InstanceData(bboxes=torch.tensor([[0., 0, 50, 50], [50, 50, 100, 100]]), labels=torch.tensor([0, 1]))
+    preds = InstanceData(bboxes=torch.tensor([[0., 0, 50, 50], [50, 0, 100, 50]]), scores=torch.zeros(2, 2))
+    cost = PositionModulatedFocalCost(weight=1.0)(preds, gts)
+    # GIoU: (0, 0) identical 1; (0, 1) diagonal -0.5; (1, 0) and (1, 1) adjacent 0. Modulators: 1, 0.5, sqrt(0.5).
+
+    def focal(q):
+        return -0.25 * (1 - q)**2 * math.log(q) + 0.75 * q**2 * math.log(1 - q)
+
+    expected = [[focal(0.5), focal(0.25)], [focal(0.5 * math.sqrt(0.5)), focal(0.5 * math.sqrt(0.5))]]
+    torch.testing.assert_close(cost, torch.tensor(expected))
+
+
+def test_modulator_is_rescaled_per_image_and_ignores_padding():
+    giou = torch.tensor([[[0.0, -0.5], [1.0, 1.0]]])  # the second ground truth is padding
+    valid = torch.tensor([[True, False]])
+    modulator = position_modulator(giou, 0.5, valid)
+    torch.testing.assert_close(modulator[0, 0], torch.tensor([1.0, math.sqrt(0.5)]))
+    assert modulator.max() <= 1
+    assert position_modulator(torch.zeros(3, 0, 5), 0.5).shape == (3, 0, 5)
+
+
+def test_off_equals_mmdet_parent():
+    gts, targets, _ = random_batch((4, ))
+    preds = InstanceData(scores=torch.randn(9, 7) * 5, bboxes=torch.rand(9, 4).cumsum(1) * 50)
+    torch.testing.assert_close(
+        PositionModulatedFocalCost(f2_power=0, weight=2.0)(preds, gts[0].gt_instances),
+        FocalLossCost(weight=2.0)(preds, gts[0].gt_instances))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_is_finite_and_computed_in_float32(dtype):
+    _, targets, branches = random_batch()
+    logits = branches.logits.to(dtype) * 1000
+    costs = costs_of([COSTS['modulated'], COSTS['giou'], COSTS['l1']],
+                     Branches(logits, branches.boxes_cxcywh.to(dtype), branches.prefixes), targets)
+    assert costs.dtype == torch.float32 and costs.isfinite().all()
+
+
+def test_permutation_of_queries():
+    _, targets, branches = random_batch()
+    order = torch.randperm(12)
+    permuted = Branches(branches.logits[:, :, order], branches.boxes_cxcywh[:, :, order], branches.prefixes)
+    costs = list(COSTS.values())
+    torch.testing.assert_close(costs_of(costs, permuted, targets), costs_of(costs, branches, targets)[..., order])
+
+
+def test_negative_power_is_refused():
+    with pytest.raises(ValueError, match='f2_power=-1'):
+        PositionModulatedFocalCost(f2_power=-1)
