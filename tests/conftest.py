@@ -2,8 +2,11 @@ import logging
 
 import pytest
 import torch
+from mmdet.utils import register_all_modules
 
 import mmdet_stable  # noqa: F401  (registers what the tests build)
+
+register_all_modules()  # what mmengine's Runner does: mmdet becomes the default scope
 
 
 @pytest.fixture(autouse=True)

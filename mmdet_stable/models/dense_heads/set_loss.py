@@ -66,8 +66,11 @@ class SetLoss:
             image_inds, gt_inds = (torch.cat(inds) for inds in zip(*(group.matches.ground_truth for group in groups)))
             pos_xyxy = bbox_cxcywh_to_xyxy(pos_cxcywh) * targets.whwh[image_inds]
             gt_xyxy = targets.boxes_xyxy[image_inds, gt_inds]
-            bbox = self.loss_bbox(pos_cxcywh, targets.boxes_cxcywh[image_inds, gt_inds], reduction_override='none').sum(-1)
-            iou = self.loss_iou(pos_xyxy, gt_xyxy, reduction_override='none')
+            bbox = iou = pos_cxcywh.sum(-1)  # for no positives at all, where mmdet's losses would return scalars
+            if len(image_inds):
+                gt_cxcywh = targets.boxes_cxcywh[image_inds, gt_inds]
+                bbox = self.loss_bbox(pos_cxcywh, gt_cxcywh, reduction_override='none').sum(-1)
+                iou = self.loss_iou(pos_xyxy, gt_xyxy, reduction_override='none')
             with torch.no_grad():
                 quality = bbox_overlaps(pos_xyxy, gt_xyxy, is_aligned=True)
 
