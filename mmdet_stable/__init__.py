@@ -1,4 +1,5 @@
 """Stable-DINO and its relatives for MMDetection 3. Importing this package registers everything it offers."""
+
 from .versions import __version__, check_versions
 
 check_versions()

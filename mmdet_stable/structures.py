@@ -3,6 +3,7 @@
 Sizes used in every shape of this package: S branches (decoder layers, encoder), B images, Q queries, C classes,
 G the largest number of ground truths of an image of the batch, P positives of a branch.
 """
+
 from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
@@ -77,7 +78,8 @@ class BatchTargets(NamedTuple):
             valid=valid.to(device),
             whwh=whwh,
             num_gts=num_gts,
-            img_shapes=img_shapes)
+            img_shapes=img_shapes,
+        )
 
 
 class Matches(NamedTuple):
@@ -115,8 +117,8 @@ class Matches(NamedTuple):
 class DenoisingLayout(NamedTuple):
     """Where the denoising queries lie: ``num_groups`` equal groups in front of the matching queries.
 
-    In a contrastive group of 2 * G slots, slot j < G is the positive query of ground truth j and slot G + j its negative;
-    the slots of an image with fewer ground truths are padding and count as background, like negatives.
+    In a contrastive group of 2 * G slots, slot j < G is the positive query of ground truth j and slot G + j its
+    negative; the slots of an image with fewer ground truths are padding and count as background, like negatives.
     """
 
     num_queries: int
@@ -125,9 +127,12 @@ class DenoisingLayout(NamedTuple):
     def matches(self, num_gts: Sequence[int], num_branches: int, device: torch.device) -> Matches:
         """The pairs known by construction: positive slot j of each group answers for ground truth j."""
         group_size = self.num_queries // self.num_groups
-        pairs: List[Tuple[int, int, int]] = [(image, group * group_size + gt, gt)
-                                             for image, num in enumerate(num_gts)
-                                             for group in range(self.num_groups) for gt in range(num)]
+        pairs: List[Tuple[int, int, int]] = [
+            (image, group * group_size + gt, gt)
+            for image, num in enumerate(num_gts)
+            for group in range(self.num_groups)
+            for gt in range(num)
+        ]
         image, query, gt = torch.tensor(pairs, dtype=torch.long).reshape(-1, 3).to(device).repeat(num_branches, 1).T
         branch = torch.arange(num_branches, device=device).repeat_interleave(len(pairs))
         return Matches(branch, image, query, gt, num_branches)

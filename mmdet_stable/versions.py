@@ -1,8 +1,9 @@
 """The package's version, and the check of what it runs on.
 
-This file imports nothing but the standard library, so that ``setup.py``, ``tools/doctor.py`` and an environment in which
-mmcv cannot even be imported can all use it.
+This file imports nothing but the standard library, so that ``setup.py``, ``tools/doctor.py`` and an environment in
+which mmcv cannot even be imported can all use it.
 """
+
 import re
 from importlib import metadata
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -25,8 +26,11 @@ REQUIREMENTS: Dict[str, VersionRange] = {
     'torch': VersionRange('2.6', '3', 'pip install "torch>=2.6,<3"'),
     'mmengine': VersionRange('0.10.7', '1.0', 'pip install "mmengine>=0.10.7,<1.0"'),
     'mmcv': VersionRange(
-        '2.1.0', '2.2.0', 'pip uninstall -y mmcv mmcv-lite; pip install "setuptools<80" wheel ninja; '
-        'MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0'),
+        '2.1.0',
+        '2.2.0',
+        'pip uninstall -y mmcv mmcv-lite; pip install "setuptools<80" wheel ninja; '
+        'MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0',
+    ),
     'mmdet': VersionRange('3.3.0', '3.4.0', 'pip install mmdet==3.3.0'),
     'pycocotools': VersionRange('2.0.6', '3', 'pip install pycocotools'),
     'scipy': VersionRange('1.9', '2', 'pip install scipy'),
@@ -61,5 +65,8 @@ def check_versions() -> None:
     """Raise one ``ImportError`` that lists every missing or unsuitable requirement with its fix."""
     problems: List[str] = [problem for problem in map(version_problem, REQUIREMENTS) if problem]
     if problems:
-        raise ImportError('mmdet_stable cannot run in this environment:\n  - ' + '\n  - '.join(problems) +
-                          '\n`python tools/doctor.py` shows the whole picture.')
+        raise ImportError(
+            'mmdet_stable cannot run in this environment:\n  - '
+            + '\n  - '.join(problems)
+            + '\n`python tools/doctor.py` shows the whole picture.'
+        )

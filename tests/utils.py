@@ -1,4 +1,5 @@
 """Tiny models, tiny batches and golden values for the tests."""
+
 import json
 import re
 from pathlib import Path
@@ -19,8 +20,15 @@ GOLDEN = Path(__file__).parent / 'golden'
 STABLE_DINO = 'configs/stable_dino_r50_12e.py'
 
 
-def shrunk(width: int = 32, num_heads: int = 4, num_layers: int = 3, num_levels: int = 3, num_queries: int = 20,
-           num_classes: int = 7, base_channels: int = 8) -> dict:
+def shrunk(
+    width: int = 32,
+    num_heads: int = 4,
+    num_layers: int = 3,
+    num_levels: int = 3,
+    num_queries: int = 20,
+    num_classes: int = 7,
+    base_channels: int = 8,
+) -> dict:
     """What makes a DINO-like model config as small as tests need it, without pretrained weights."""
     attention = dict(embed_dims=width, num_heads=num_heads)
     deformable = dict(attention, num_levels=num_levels)
@@ -34,18 +42,22 @@ def shrunk(width: int = 32, num_heads: int = 4, num_layers: int = 3, num_levels:
             frozen_stages=-1,
             norm_eval=False,
             norm_cfg=dict(type='BN', requires_grad=True),
-            init_cfg=None),
+            init_cfg=None,
+        ),
         neck=dict(
             in_channels=[base_channels * 2, base_channels * 4, base_channels * 8],
             out_channels=width,
             norm_cfg=dict(type='GN', num_groups=8),
-            num_outs=num_levels),
+            num_outs=num_levels,
+        ),
         encoder=dict(num_layers=num_layers, layer_cfg=dict(self_attn_cfg=deformable, ffn_cfg=ffn)),
         decoder=dict(
-            num_layers=num_layers, layer_cfg=dict(self_attn_cfg=attention, cross_attn_cfg=deformable, ffn_cfg=ffn)),
+            num_layers=num_layers, layer_cfg=dict(self_attn_cfg=attention, cross_attn_cfg=deformable, ffn_cfg=ffn)
+        ),
         positional_encoding=dict(num_feats=width // 2),
         bbox_head=dict(num_classes=num_classes, embed_dims=width),
-        test_cfg=dict(max_per_img=15))
+        test_cfg=dict(max_per_img=15),
+    )
 
 
 def tiny_model_cfg(config: str = STABLE_DINO, overrides: Optional[dict] = None, **sizes) -> ConfigDict:
@@ -62,8 +74,9 @@ def build(model_cfg: ConfigDict, seed: int = 0) -> nn.Module:
     return model
 
 
-def samples(num_gts: Sequence[int], shape: Tuple[int, int] = (96, 128), num_classes: int = 7,
-            seed: int = 0) -> List[DetDataSample]:
+def samples(
+    num_gts: Sequence[int], shape: Tuple[int, int] = (96, 128), num_classes: int = 7, seed: int = 0
+) -> List[DetDataSample]:
     """Data samples with random boxes of at least 8 px, all images of one size."""
     rng = np.random.default_rng(seed)
     height, width = shape
@@ -76,10 +89,12 @@ def samples(num_gts: Sequence[int], shape: Tuple[int, int] = (96, 128), num_clas
     return result
 
 
-def data_sample(boxes_xyxy: Tensor, labels: Tensor, shape: Tuple[int, int],
-                batch_shape: Optional[Tuple[int, int]] = None) -> DetDataSample:
+def data_sample(
+    boxes_xyxy: Tensor, labels: Tensor, shape: Tuple[int, int], batch_shape: Optional[Tuple[int, int]] = None
+) -> DetDataSample:
     sample = DetDataSample(
-        metainfo=dict(img_shape=shape, ori_shape=shape, batch_input_shape=batch_shape or shape, scale_factor=(1.0, 1.0)))
+        metainfo=dict(img_shape=shape, ori_shape=shape, batch_input_shape=batch_shape or shape, scale_factor=(1.0, 1.0))
+    )
     sample.gt_instances = InstanceData(bboxes=boxes_xyxy, labels=labels)
     return sample
 
@@ -108,9 +123,11 @@ def golden_samples(data: Dict[str, np.ndarray], scale: Optional[float] = None, p
 def load_reference_weights(model: nn.Module, data: Dict[str, np.ndarray]) -> None:
     """Load the ``sd.*`` arrays of a golden file, which carry detrex's parameter names."""
     keymap = json.loads((GOLDEN / 'keymap_detrex_to_mmdet_dino.json').read_text())
-    rules = [(r'^transformer\.encoder\.fusion_layer\.0\.', 'encoder.fusion.fusion.proj.'),
-             (r'^transformer\.encoder\.fusion_layer\.1\.', 'encoder.fusion.fusion.norm.'),
-             (r'^label_enc\.weight$', 'dn_query_generator.label_embedding.weight')]
+    rules = [
+        (r'^transformer\.encoder\.fusion_layer\.0\.', 'encoder.fusion.fusion.proj.'),
+        (r'^transformer\.encoder\.fusion_layer\.1\.', 'encoder.fusion.fusion.norm.'),
+        (r'^label_enc\.weight$', 'dn_query_generator.label_embedding.weight'),
+    ]
     state = {}
     for key, value in data.items():
         if key.startswith('sd.'):
@@ -119,7 +136,7 @@ def load_reference_weights(model: nn.Module, data: Dict[str, np.ndarray]) -> Non
                 name = re.sub(pattern, replacement, name)
             state[keymap['map'].get(name, name)] = tensor(value)
     own = {k: v for k, v in model.state_dict().items() if not k.startswith(('backbone.', 'neck.'))}
-    assert set(state) == set(own), (sorted(set(state) ^ set(own)))
+    assert set(state) == set(own), sorted(set(state) ^ set(own))
     model.load_state_dict(state, strict=False)
 
 
@@ -127,5 +144,12 @@ def build_head(config: str = STABLE_DINO, num_layers: int = 3, num_classes: int 
     """The head of a config alone, for ``num_layers`` decoder layers and the encoder."""
     model = tiny_model_cfg(config, dict(bbox_head=overrides), num_layers=num_layers, num_classes=num_classes)
     return MODELS.build(
-        dict(model.bbox_head, train_cfg=model.train_cfg, test_cfg=model.test_cfg, num_pred_layer=num_layers + 1,
-             share_pred_layer=False, as_two_stage=True))
+        dict(
+            model.bbox_head,
+            train_cfg=model.train_cfg,
+            test_cfg=model.test_cfg,
+            num_pred_layer=num_layers + 1,
+            share_pred_layer=False,
+            as_two_stage=True,
+        )
+    )

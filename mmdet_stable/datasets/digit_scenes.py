@@ -1,8 +1,10 @@
 """Digit scenes: a small detection data set in COCO format, made from real handwriting.
 
-scikit-learn ships 1,797 handwritten digits (8 x 8 pixels, from the UCI Optical Recognition of Handwritten Digits data set). They
-are enlarged, coloured and scattered over varied backgrounds. Training and validation scenes never share a digit image.
+scikit-learn ships 1,797 handwritten digits (8 x 8 pixels, from the UCI Optical Recognition of Handwritten Digits data
+set). They are enlarged, coloured and scattered over varied backgrounds. Training and validation scenes never share a
+digit image.
 """
+
 import json
 import shutil
 import tempfile
@@ -24,8 +26,8 @@ def write_digit_scenes(folder: str, num_train: int = 1000, num_val: int = 200, s
     """Write the data set, or leave it untouched where the same one is already there.
 
     Args:
-        folder: receives ``train/``, ``val/`` (PNG) and ``annotations/instances_{train,val}.json``. It appears complete or not
-            at all.
+        folder: receives ``train/``, ``val/`` (PNG) and ``annotations/instances_{train,val}.json``. It appears complete
+            or not at all.
         num_train, num_val: images, at least 1 each.
         seed: the same seed gives the same bytes.
 
@@ -45,11 +47,13 @@ def write_digit_scenes(folder: str, num_train: int = 1000, num_val: int = 200, s
     if stamp.exists() and json.loads(stamp.read_text()) == settings:
         return folder
     if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f'{folder} is not empty and not these digit scenes ({settings}); choose or clear a folder')
+        raise FileExistsError(
+            f'{folder} is not empty and not these digit scenes ({settings}); choose or clear a folder'
+        )
 
     images, labels = _load_digits()
     order = np.random.default_rng(seed).permutation(len(images))
-    halves = dict(train=order[:len(order) * 3 // 4], val=order[len(order) * 3 // 4:])
+    halves = dict(train=order[: len(order) * 3 // 4], val=order[len(order) * 3 // 4 :])
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}-') as scratch:
         scratch = Path(scratch) / folder.name
@@ -74,10 +78,14 @@ def _load_digits() -> Tuple[np.ndarray, np.ndarray]:
     return (digits.images / 16).astype(np.float32), digits.target
 
 
-def _write_split(folder: Path, split: str, num: int, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
+def _write_split(
+    folder: Path, split: str, num: int, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+) -> None:
     (folder / split).mkdir()
     width, height = SCENE_SIZE
-    coco = dict(images=[], annotations=[], categories=[dict(id=i + 1, name=name) for i, name in enumerate(DIGIT_CLASSES)])
+    coco = dict(
+        images=[], annotations=[], categories=[dict(id=i + 1, name=name) for i, name in enumerate(DIGIT_CLASSES)]
+    )
     for image_id in range(1, num + 1):
         scene, boxes, classes = _draw_scene(images, labels, rng)
         name = f'{image_id:06d}.png'
@@ -85,13 +93,21 @@ def _write_split(folder: Path, split: str, num: int, images: np.ndarray, labels:
         coco['images'].append(dict(id=image_id, file_name=name, width=width, height=height))
         for (x, y, w, h), label in zip(boxes, classes):
             coco['annotations'].append(
-                dict(id=len(coco['annotations']) + 1, image_id=image_id, category_id=int(label) + 1, bbox=[x, y, w, h],
-                     area=w * h, iscrowd=0))
+                dict(
+                    id=len(coco['annotations']) + 1,
+                    image_id=image_id,
+                    category_id=int(label) + 1,
+                    bbox=[x, y, w, h],
+                    area=w * h,
+                    iscrowd=0,
+                )
+            )
     (folder / 'annotations' / f'instances_{split}.json').write_text(json.dumps(coco))
 
 
-def _draw_scene(images: np.ndarray, labels: np.ndarray,
-                rng: np.random.Generator) -> Tuple[np.ndarray, List[Tuple[int, int, int, int]], List[int]]:
+def _draw_scene(
+    images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+) -> Tuple[np.ndarray, List[Tuple[int, int, int, int]], List[int]]:
     """One scene (H, W, 3) uint8, the xywh boxes of its digits in pixels, and their labels."""
     scene = _draw_background(rng)
     boxes, classes = [], []
@@ -104,11 +120,11 @@ def _draw_scene(images: np.ndarray, labels: np.ndarray,
         if box is None:
             continue
         x, y, w, h = box
-        patch = scene[y:y + h, x:x + w]
+        patch = scene[y : y + h, x : x + w]
         # Ink far from what it covers, dark on light or light on dark.
         dark = patch.mean() > 127
         colour = rng.uniform(0, 90, 3) if dark else rng.uniform(165, 255, 3)
-        scene[y:y + h, x:x + w] = patch + ink[..., None] * (colour - patch)
+        scene[y : y + h, x : x + w] = patch + ink[..., None] * (colour - patch)
         boxes.append(box)
         classes.append(int(labels[index]))
     noise = rng.normal(0, rng.uniform(0, 8), scene.shape)
@@ -118,7 +134,7 @@ def _draw_scene(images: np.ndarray, labels: np.ndarray,
 def _crop_to_ink(ink: np.ndarray, threshold: float = 0.25) -> np.ndarray:
     """The smallest rectangle that holds all visible ink: the digit's true box."""
     rows, columns = np.where(ink > threshold)
-    return ink[rows.min():rows.max() + 1, columns.min():columns.max() + 1]
+    return ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
 def _place(shape: Tuple[int, int], boxes: List[Tuple[int, int, int, int]], rng: np.random.Generator, tries: int = 20):

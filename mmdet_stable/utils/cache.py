@@ -1,4 +1,5 @@
 """Work in pieces that stay in a CPU's cache."""
+
 from typing import Sequence
 
 import torch
@@ -9,7 +10,7 @@ CACHE_SIZED = 2**19
 
 
 def cache_sized_parts(shape: Sequence[int], device: torch.device) -> int:
-    """How many entries of the first dimension to take at a time; all of them on a GPU, which prefers few large kernels."""
+    """Entries of the first dimension to take at a time; all on a GPU, which prefers few large kernels."""
     if device.type != 'cpu':
         return max(shape[0], 1)
     per_entry = max(torch.Size(shape[1:]).numel(), 1)

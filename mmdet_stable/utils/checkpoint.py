@@ -1,4 +1,5 @@
 """Checks on checkpoints that mmengine, which only warns, leaves to the model."""
+
 from typing import Dict, Mapping, Tuple
 
 from torch import Tensor, nn
@@ -6,8 +7,10 @@ from torch import Tensor, nn
 Shape = Tuple[int, ...]
 
 
-def mismatched_shapes(model: nn.Module, state_dict: Mapping[str, Tensor], prefix: str = '') -> Dict[str, Tuple[Shape, Shape]]:
-    """Weights of both ``model`` and ``state_dict`` whose shapes differ: name -> (shape in the checkpoint, shape in the model)."""
+def mismatched_shapes(
+    model: nn.Module, state_dict: Mapping[str, Tensor], prefix: str = ''
+) -> Dict[str, Tuple[Shape, Shape]]:
+    """Weights whose shapes differ: name -> (shape in ``state_dict``, shape in ``model``)."""
     own = {prefix + name: tuple(value.shape) for name, value in model.state_dict().items()}
     loaded = {name: tuple(value.shape) for name, value in state_dict.items() if name in own and hasattr(value, 'shape')}
     return {name: (shape, own[name]) for name, shape in loaded.items() if shape != own[name]}
@@ -18,11 +21,13 @@ def check_state_dict_shapes(model: nn.Module, state_dict: Mapping[str, Tensor], 
     wrong = mismatched_shapes(model, state_dict, prefix)
     if not wrong:
         return
-    shown = '\n'.join(f'  {name}: {theirs} in the checkpoint, {ours} in the model'
-                      for name, (theirs, ours) in list(wrong.items())[:8])
+    shown = '\n'.join(
+        f'  {name}: {theirs} in the checkpoint, {ours} in the model' for name, (theirs, ours) in list(wrong.items())[:8]
+    )
     more = f'\n  ... and {len(wrong) - 8} more' if len(wrong) > 8 else ''
     raise ValueError(
         f'{len(wrong)} weights of the checkpoint do not fit the model, nothing was loaded:\n{shown}{more}\n'
         'Use the config the checkpoint was trained with. Where only the class count differs: to test, set '
         'model.bbox_head.num_classes to that of the checkpoint; to fine-tune, keep '
-        'custom_hooks=[dict(type="FineTuneClassesHook")], which drops the class weights and reports them.')
+        'custom_hooks=[dict(type="FineTuneClassesHook")], which drops the class weights and reports them.'
+    )

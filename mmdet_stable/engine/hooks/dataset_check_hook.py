@@ -1,4 +1,5 @@
 """Compares the data with the model before the first step, when a mistake still costs nothing."""
+
 from mmdet.registry import HOOKS
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
@@ -21,21 +22,29 @@ def check_dataset(dataset: BaseDataset, num_classes: int, key: str) -> None:
     if classes is None:
         raise ValueError(f'{key}.metainfo has no "classes"; set {key}.metainfo=dict(classes=("name", ...))')
     if isinstance(classes, str):
-        raise ValueError(f'{key}.metainfo.classes={classes!r} is a string; a single class needs a comma: ({classes!r},)')
+        raise ValueError(
+            f'{key}.metainfo.classes={classes!r} is a string; a single class needs a comma: ({classes!r},)'
+        )
     if len(classes) != num_classes:
-        raise ValueError(f'model.bbox_head.num_classes={num_classes}, but {key} has {len(classes)} classes '
-                         f'{tuple(classes[:5])}{"..." if len(classes) > 5 else ""}; set model.bbox_head.num_classes={len(classes)} '
-                         f'or {key}.metainfo=dict(classes=(...))')
+        raise ValueError(
+            f'model.bbox_head.num_classes={num_classes}, but {key} has {len(classes)} classes '
+            f'{tuple(classes[:5])}{"..." if len(classes) > 5 else ""}; set model.bbox_head.num_classes={len(classes)} '
+            f'or {key}.metainfo=dict(classes=(...))'
+        )
     found = getattr(dataset, 'cat_ids', classes)
     if len(found) != len(classes):
-        raise ValueError(f'{key}: {len(classes)} classes are configured, but only {len(found)} of their names are categories of '
-                         f'{dataset.ann_file}; set {key}.metainfo.classes to the names used there')
+        raise ValueError(
+            f'{key}: {len(classes)} classes are configured, but only {len(found)} of their names are categories of '
+            f'{dataset.ann_file}; set {key}.metainfo.classes to the names used there'
+        )
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         for instance in info.get('instances', ()):
             if not 0 <= instance['bbox_label'] < num_classes:
-                raise ValueError(f'{key}: label {instance["bbox_label"]} in {info.get("img_path", f"image {index}")} is outside '
-                                 f'0 to {num_classes - 1}, as model.bbox_head.num_classes={num_classes} demands')
+                raise ValueError(
+                    f'{key}: label {instance["bbox_label"]} in {info.get("img_path", f"image {index}")} is outside '
+                    f'0 to {num_classes - 1}, as model.bbox_head.num_classes={num_classes} demands'
+                )
 
 
 @HOOKS.register_module()

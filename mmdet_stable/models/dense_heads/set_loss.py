@@ -1,4 +1,5 @@
 """The one set loss of this package: decoder layers, encoder and denoising queries all go through it."""
+
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
@@ -29,8 +30,9 @@ class SetLoss:
     Args:
         loss_bbox: loss on normalised cxcywh boxes, e.g. ``L1Loss``.
         loss_iou: loss on absolute xyxy boxes, e.g. ``GIoULoss``.
-        target_rescale: what the largest target of an image (and branch) is raised to: ``'one'``, ``'max_iou'`` (the largest IoU
-            of any of its query and ground-truth pairs), or None for no rescaling. For ``PositionSupervisedLoss`` only.
+        target_rescale: what the largest target of an image (and branch) is raised to: ``'one'``, ``'max_iou'`` (the
+            largest IoU of any of its query and ground-truth pairs), or None for no rescaling. For
+            ``PositionSupervisedLoss`` only.
         sync_cls_avg_factor: average the divisor of the class loss over all processes, as the box losses always do.
 
     Raises:
@@ -39,11 +41,13 @@ class SetLoss:
     Source: arXiv:2304.04742 Sec. 3.1; the box losses are DETR's.
     """
 
-    def __init__(self,
-                 loss_bbox: nn.Module,
-                 loss_iou: nn.Module,
-                 target_rescale: Optional[str] = None,
-                 sync_cls_avg_factor: bool = False) -> None:
+    def __init__(
+        self,
+        loss_bbox: nn.Module,
+        loss_iou: nn.Module,
+        target_rescale: Optional[str] = None,
+        sync_cls_avg_factor: bool = False,
+    ) -> None:
         if target_rescale not in TARGET_RESCALES:
             raise ValueError(f'target_rescale={target_rescale!r}: known are {TARGET_RESCALES}')
         self.loss_bbox = loss_bbox
@@ -52,11 +56,12 @@ class SetLoss:
         self.sync_cls_avg_factor = sync_cls_avg_factor
 
     def __call__(self, groups: Sequence[LossGroup], targets: BatchTargets) -> Dict[str, Tensor]:
-        """The weighted losses ``{prefix}loss_cls``, ``{prefix}loss_bbox`` and ``{prefix}loss_iou`` of every branch, in float32.
+        """The weighted losses ``{prefix}loss_cls``, ``{prefix}loss_bbox`` and ``{prefix}loss_iou`` of every branch, in
+        float32.
 
-        Class losses are divided by the branch's number of positives, box losses by its mean over all processes; both at least 1.
-        ``loss_cls`` is any mmdet classification loss with sigmoid; as in mmdet's own heads, a subclass of ``QualityFocalLoss``
-        receives (labels, IoU of the matched box).
+        Class losses are divided by the branch's number of positives, box losses by its mean over all processes; both at
+        least 1. ``loss_cls`` is any mmdet classification loss with sigmoid; as in mmdet's own heads, a subclass of
+        ``QualityFocalLoss`` receives (labels, IoU of the matched box).
         """
         with torch.autocast(targets.whwh.device.type, enabled=False):
             groups = [group._replace(branches=group.branches.float()) for group in groups]
@@ -79,8 +84,9 @@ class SetLoss:
                 losses.update(self._group_losses(group, targets, *parts))
         return losses
 
-    def _group_losses(self, group: LossGroup, targets: BatchTargets, quality: Tensor, bbox: Tensor,
-                      iou: Tensor) -> Dict[str, Tensor]:
+    def _group_losses(
+        self, group: LossGroup, targets: BatchTargets, quality: Tensor, bbox: Tensor, iou: Tensor
+    ) -> Dict[str, Tensor]:
         """Reduce the per-pair values (M,) of one group, and add its class loss."""
         branches, matches, _ = group
         cls = self._classification_loss(group, targets, quality)
@@ -89,7 +95,8 @@ class SetLoss:
         terms = dict(
             loss_cls=cls / (over_ranks if self.sync_cls_avg_factor else local),
             loss_bbox=bbox.view(shape).sum(1) / over_ranks,
-            loss_iou=iou.view(shape).sum(1) / over_ranks)
+            loss_iou=iou.view(shape).sum(1) / over_ranks,
+        )
         return {prefix + name: loss for name, term in terms.items() for prefix, loss in zip(branches.prefixes, term)}
 
     def _classification_loss(self, group: LossGroup, targets: BatchTargets, quality: Tensor) -> Tensor:
@@ -106,7 +113,9 @@ class SetLoss:
         if isinstance(loss_cls, PositionSupervisedLoss):
             loss = loss_cls.loss_for_targets(logits, labels, quality, reduction_override='none')
         else:
-            target = (labels.flatten(), quality.flatten()) if isinstance(loss_cls, QualityFocalLoss) else labels.flatten()
+            target = (
+                (labels.flatten(), quality.flatten()) if isinstance(loss_cls, QualityFocalLoss) else labels.flatten()
+            )
             loss = loss_cls(logits.reshape(-1, num_classes), target, reduction_override='none')
         return loss.reshape(num_branches, -1).sum(1)
 
@@ -128,4 +137,4 @@ class SetLoss:
         local = max(num_positives, 1)
         if not is_distributed():
             return local, local
-        return local, reduce_mean(like.new_full((1, ), num_positives)).clamp(min=1)
+        return local, reduce_mean(like.new_full((1,), num_positives)).clamp(min=1)

@@ -1,4 +1,5 @@
 """Head of Stable-DINO: wires decoder, encoder and denoising branches into the set loss."""
+
 from typing import Dict, List, Optional
 
 from mmcv.ops import batched_nms
@@ -20,44 +21,53 @@ class StableDINOHead(DINOHead):
     """mmdet's ``DINOHead`` with stable matching; parameters, inputs and loss keys are the same.
 
     Args:
-        loss_cls: classification loss of the matching branches (decoder layers and encoder), e.g. ``PositionSupervisedLoss``
-            with ``loss_weight=6.0``; any sigmoid loss works.
+        loss_cls: classification loss of the matching branches (decoder layers and encoder), e.g.
+            ``PositionSupervisedLoss`` with ``loss_weight=6.0``; any sigmoid loss works.
         dn_cls_loss_weight: ``loss_weight`` of the same loss on denoising queries; None keeps that of ``loss_cls``.
         target_rescale: see :class:`SetLoss`; the paper prefers ``'max_iou'`` for 900 queries and ``'one'`` for 300.
-        Others: as in mmdet. ``train_cfg.assigner`` must be a ``StableHungarianAssigner``; ``test_cfg.nms``, where given, is the
-            config of a class-wise NMS on the ``max_per_img`` best boxes, e.g. ``dict(type='nms', iou_threshold=0.8)``.
+        Others: as in mmdet. ``train_cfg.assigner`` must be a ``StableHungarianAssigner``; ``test_cfg.nms``, where
+            given, is the config of a class-wise NMS on the ``max_per_img`` best boxes, e.g. ``dict(type='nms',
+            iou_threshold=0.8)``.
 
     Raises:
         ValueError: for another assigner or a ``target_rescale`` that the loss cannot use.
     """
 
-    def __init__(self,
-                 *args,
-                 loss_cls: ConfigType,
-                 dn_cls_loss_weight: Optional[float] = None,
-                 target_rescale: Optional[str] = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        loss_cls: ConfigType,
+        dn_cls_loss_weight: Optional[float] = None,
+        target_rescale: Optional[str] = None,
+        **kwargs,
+    ) -> None:
         super().__init__(*args, loss_cls=loss_cls, **kwargs)
         if self.train_cfg and not isinstance(self.assigner, StableHungarianAssigner):
-            raise ValueError(f'{type(self).__name__} matches all layers at once: set model.train_cfg.assigner.type='
-                             f'"StableHungarianAssigner" (the same match_costs work), got {type(self.assigner).__name__}')
+            raise ValueError(
+                f'{type(self).__name__} matches all layers at once: set model.train_cfg.assigner.type='
+                f'"StableHungarianAssigner" (the same match_costs work), got {type(self.assigner).__name__}'
+            )
         if target_rescale is not None and not isinstance(self.loss_cls, PositionSupervisedLoss):
-            raise ValueError(f'target_rescale={target_rescale!r} rescales the targets of PositionSupervisedLoss, but loss_cls is '
-                             f'{type(self.loss_cls).__name__}; set target_rescale=None or use PositionSupervisedLoss')
+            raise ValueError(
+                f'target_rescale={target_rescale!r} rescales the targets of PositionSupervisedLoss, but loss_cls is '
+                f'{type(self.loss_cls).__name__}; set target_rescale=None or use PositionSupervisedLoss'
+            )
         self.dn_loss_cls = self.loss_cls
         if dn_cls_loss_weight is not None:
             self.dn_loss_cls = MODELS.build(dict(loss_cls, loss_weight=dn_cls_loss_weight))
         self.set_loss = SetLoss(self.loss_bbox, self.loss_iou, target_rescale, self.sync_cls_avg_factor)
 
-    def loss_by_feat(self,
-                     all_layers_cls_scores: Tensor,
-                     all_layers_bbox_preds: Tensor,
-                     enc_cls_scores: Optional[Tensor],
-                     enc_bbox_preds: Optional[Tensor],
-                     batch_gt_instances: InstanceList,
-                     batch_img_metas: List[dict],
-                     dn_meta: Optional[Dict[str, int]],
-                     batch_gt_instances_ignore: None = None) -> Dict[str, Tensor]:
+    def loss_by_feat(
+        self,
+        all_layers_cls_scores: Tensor,
+        all_layers_bbox_preds: Tensor,
+        enc_cls_scores: Optional[Tensor],
+        enc_bbox_preds: Optional[Tensor],
+        batch_gt_instances: InstanceList,
+        batch_img_metas: List[dict],
+        dn_meta: Optional[Dict[str, int]],
+        batch_gt_instances_ignore: None = None,
+    ) -> Dict[str, Tensor]:
         """All losses of a training step.
 
         Args:
@@ -69,8 +79,8 @@ class StableDINOHead(DINOHead):
             dn_meta: mmdet's ``num_denoising_queries`` (Qd) and ``num_denoising_groups``; None without denoising.
 
         Returns:
-            mmdet's keys: ``loss_cls``, ``d0.loss_cls``, ..., ``enc_loss_cls``, ``dn_loss_cls``, ``d0.dn_loss_cls``, ..., and the
-            same for ``loss_bbox`` and ``loss_iou``.
+            mmdet's keys: ``loss_cls``, ``d0.loss_cls``, ..., ``enc_loss_cls``, ``dn_loss_cls``, ``d0.dn_loss_cls``,
+            ..., and the same for ``loss_bbox`` and ``loss_iou``.
         """
         targets = BatchTargets.from_instances(batch_gt_instances, batch_img_metas)
         num_dn = dn_meta['num_denoising_queries'] if dn_meta else 0
@@ -81,7 +91,7 @@ class StableDINOHead(DINOHead):
         dn_boxes, boxes = all_layers_bbox_preds.split(sizes, dim=2)
         matching = [Branches(logits, boxes, tuple(layers))]
         if enc_cls_scores is not None:
-            matching.append(Branches(enc_cls_scores[None], enc_bbox_preds[None], ('enc_', )))
+            matching.append(Branches(enc_cls_scores[None], enc_bbox_preds[None], ('enc_',)))
         groups = [
             LossGroup(branches, matches, self.loss_cls)
             for branches, matches in zip(matching, self.assigner.assign_batch(matching, targets))
@@ -89,15 +99,16 @@ class StableDINOHead(DINOHead):
         if dn_meta:
             layout = DenoisingLayout(num_dn, dn_meta['num_denoising_groups'])
             matches = layout.matches(targets.num_gts, len(layers), dn_logits.device)
-            groups.append(LossGroup(Branches(dn_logits, dn_boxes, tuple(f'{layer}dn_' for layer in layers)), matches,
-                                    self.dn_loss_cls))
+            groups.append(
+                LossGroup(
+                    Branches(dn_logits, dn_boxes, tuple(f'{layer}dn_' for layer in layers)), matches, self.dn_loss_cls
+                )
+            )
         return self.set_loss(groups, targets)
 
-    def _predict_by_feat_single(self,
-                                cls_score: Tensor,
-                                bbox_pred: Tensor,
-                                img_meta: dict,
-                                rescale: bool = True) -> InstanceData:
+    def _predict_by_feat_single(
+        self, cls_score: Tensor, bbox_pred: Tensor, img_meta: dict, rescale: bool = True
+    ) -> InstanceData:
         """Detections of one image, by score; where ``test_cfg.nms`` is set, after class-wise NMS."""
         results = super()._predict_by_feat_single(cls_score, bbox_pred, img_meta, rescale)
         nms_cfg = self.test_cfg.get('nms')

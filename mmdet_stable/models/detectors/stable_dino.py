@@ -1,4 +1,5 @@
 """Stable-DINO: DINO with memory fusion; stable matching lives in its head."""
+
 from mmdet.models.detectors import DINO
 from mmdet.registry import MODELS
 
@@ -17,7 +18,8 @@ class StableDINO(DINO):
         Others: as in mmdet.
 
     Raises:
-        ValueError: if the widths of encoder, decoder and head differ, and, while loading, if a checkpoint's shapes do not fit.
+        ValueError: if the widths of encoder, decoder and head differ, and, while loading, if a checkpoint's shapes do
+            not fit.
 
     Source: arXiv:2304.04742.
     """
@@ -28,10 +30,14 @@ class StableDINO(DINO):
         super()._init_layers()
         self.encoder = MemoryFusionEncoder(**encoder)
         self.decoder = AnyWidthDinoDecoder(**decoder)
-        widths = dict(encoder=self.encoder.embed_dims, decoder=self.decoder.embed_dims, bbox_head=self.bbox_head.embed_dims)
+        widths = dict(
+            encoder=self.encoder.embed_dims, decoder=self.decoder.embed_dims, bbox_head=self.bbox_head.embed_dims
+        )
         if len(set(widths.values())) > 1:
-            raise ValueError(f'embed_dims of the model differ: {widths}; set the same in encoder.layer_cfg, decoder.layer_cfg, '
-                             'bbox_head.embed_dims and neck.out_channels')
+            raise ValueError(
+                f'embed_dims of the model differ: {widths}; set the same in encoder.layer_cfg, decoder.layer_cfg, '
+                'bbox_head.embed_dims and neck.out_channels'
+            )
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
         check_state_dict_shapes(self, state_dict, prefix)

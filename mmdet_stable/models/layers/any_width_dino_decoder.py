@@ -1,4 +1,5 @@
 """DINO decoder of any embedding width."""
+
 from typing import Optional, Tuple
 
 import torch
@@ -9,20 +10,32 @@ from torch import Tensor, nn
 class AnyWidthDinoDecoder(DinoTransformerDecoder):
     """mmdet's DINO decoder, whose query positions are encoded with half the embedding width instead of a fixed 128.
 
-    At width 256 it computes what mmdet's does. The width must be divisible by 4: half of it encodes each box coordinate, in
-    pairs of sine and cosine.
+    At width 256 it computes what mmdet's does. The width must be divisible by 4: half of it encodes each box
+    coordinate, in pairs of sine and cosine.
     """
 
     def _init_layers(self) -> None:
         super()._init_layers()
         if self.embed_dims % 4:
-            raise ValueError(f'decoder embed_dims={self.embed_dims}: the encoding of box coordinates needs a multiple of 4')
+            raise ValueError(
+                f'decoder embed_dims={self.embed_dims}: the encoding of box coordinates needs a multiple of 4'
+            )
         if not self.return_intermediate:
             raise ValueError('decoder.return_intermediate=False: DINO supervises every decoder layer, set it to True')
 
-    def forward(self, query: Tensor, value: Tensor, key_padding_mask: Optional[Tensor], self_attn_mask: Optional[Tensor],
-                reference_points: Tensor, spatial_shapes: Tensor, level_start_index: Tensor, valid_ratios: Tensor,
-                reg_branches: nn.ModuleList, **kwargs) -> Tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        query: Tensor,
+        value: Tensor,
+        key_padding_mask: Optional[Tensor],
+        self_attn_mask: Optional[Tensor],
+        reference_points: Tensor,
+        spatial_shapes: Tensor,
+        level_start_index: Tensor,
+        valid_ratios: Tensor,
+        reg_branches: nn.ModuleList,
+        **kwargs,
+    ) -> Tuple[Tensor, Tensor]:
         """Decode Q queries against N memory tokens on L levels.
 
         Args:
@@ -37,8 +50,9 @@ class AnyWidthDinoDecoder(DinoTransformerDecoder):
             reg_branches: one box branch per layer; further ones are not used.
 
         Returns:
-            Normalised states of K layers (K, B, Q, D), and K + 1 reference boxes (K + 1, B, Q, 4), the initial ones first. Each
-            layer starts from detached boxes, while the returned ones keep their gradient ("look forward twice").
+            Normalised states of K layers (K, B, Q, D), and K + 1 reference boxes (K + 1, B, Q, 4), the initial ones
+            first. Each layer starts from detached boxes, while the returned ones keep their gradient ("look forward
+            twice").
         """
         states, references = [], [reference_points]
         scale = torch.cat([valid_ratios, valid_ratios], -1)[:, None]
@@ -55,7 +69,8 @@ class AnyWidthDinoDecoder(DinoTransformerDecoder):
                 level_start_index=level_start_index,
                 valid_ratios=valid_ratios,
                 reference_points=scaled_points,
-                **kwargs)
+                **kwargs,
+            )
             refined = (reg_branch(query) + inverse_sigmoid(reference_points, eps=1e-3)).sigmoid()
             states.append(self.norm(query))
             references.append(refined)

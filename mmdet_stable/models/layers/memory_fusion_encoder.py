@@ -1,4 +1,5 @@
 """Deformable encoder that carries a memory fusion."""
+
 from mmdet.models.layers import DeformableDetrTransformerEncoder
 from mmdet.registry import MODELS
 from mmdet.utils import OptConfigType
@@ -9,8 +10,8 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
     """mmdet's deformable encoder of any width and depth, with a memory fusion chosen by config.
 
     Args:
-        fusion: config of a memory fusion, e.g. ``dict(type='DenseMemoryFusion')``; width and depth are filled in here. None
-            leaves mmdet's encoder.
+        fusion: config of a memory fusion, e.g. ``dict(type='DenseMemoryFusion')``; width and depth are filled in here.
+            None leaves mmdet's encoder.
         Others: as in mmdet.
     """
 
@@ -24,16 +25,25 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
         if self.fusion_cfg is not None:
             self.fusion = MODELS.build(dict(self.fusion_cfg, embed_dims=self.embed_dims, num_layers=self.num_layers))
 
-    def forward(self, query: Tensor, query_pos: Tensor, key_padding_mask: Tensor, spatial_shapes: Tensor,
-                level_start_index: Tensor, valid_ratios: Tensor, **kwargs) -> Tensor:
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        key_padding_mask: Tensor,
+        spatial_shapes: Tensor,
+        level_start_index: Tensor,
+        valid_ratios: Tensor,
+        **kwargs,
+    ) -> Tensor:
         """As mmdet's encoder; ``query`` (B, N, D) holds the neck's features, and is m_0 of the fusion.
 
         Returns:
             (B, N, D) memory, fused where a fusion is configured.
         """
         if self.fusion is None:
-            return super().forward(query, query_pos, key_padding_mask, spatial_shapes, level_start_index, valid_ratios,
-                                   **kwargs)
+            return super().forward(
+                query, query_pos, key_padding_mask, spatial_shapes, level_start_index, valid_ratios, **kwargs
+            )
         reference_points = self.get_encoder_reference_points(spatial_shapes, valid_ratios, device=query.device)
         memories = [query]
         for layer in self.layers:
@@ -46,5 +56,7 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
                     level_start_index=level_start_index,
                     valid_ratios=valid_ratios,
                     reference_points=reference_points,
-                    **kwargs))
+                    **kwargs,
+                )
+            )
         return self.fusion(memories)

@@ -1,7 +1,19 @@
-from .position_supervised_loss import (POSITION_TARGETS, PositionSupervisedLoss, PositionTarget, exponential,
-                                       position_supervised_loss, rescale_targets, sine)
+from .position_supervised_loss import (
+    POSITION_TARGETS,
+    PositionSupervisedLoss,
+    PositionTarget,
+    exponential,
+    position_supervised_loss,
+    rescale_targets,
+    sine,
+)
 
 __all__ = [
-    'POSITION_TARGETS', 'PositionSupervisedLoss', 'PositionTarget', 'exponential', 'position_supervised_loss', 'rescale_targets',
-    'sine'
+    'POSITION_TARGETS',
+    'PositionSupervisedLoss',
+    'PositionTarget',
+    'exponential',
+    'position_supervised_loss',
+    'rescale_targets',
+    'sine',
 ]

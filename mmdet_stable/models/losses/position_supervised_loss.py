@@ -1,4 +1,5 @@
 """Position-supervised loss: classification whose positive target is how well the box is placed."""
+
 import math
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
@@ -14,7 +15,7 @@ from mmdet_stable.utils import cache_sized_parts
 
 
 class PositionTarget(NamedTuple):
-    """``f1``: ``curve(s ** iou_power * p ** score_power)`` of the matched box's IoU s and its score p, all in [0, 1]."""
+    """``f1``: ``curve(s ** iou_power * p ** score_power)``, of the IoU s and the score p of the matched box."""
 
     iou_power: float
     score_power: float = 0.0
@@ -38,7 +39,8 @@ def sine(t: Tensor) -> Tensor:
     return torch.sin(t * (math.pi / 2))
 
 
-# Every f1 of Table 7, under the paper's notation. Those with p are ablations that must lose: only position may supervise.
+# Every f1 of Table 7, under the paper's notation. Those with p are ablations that must lose: only position may
+# supervise.
 POSITION_TARGETS: Dict[str, PositionTarget] = {
     '1': PositionTarget(0),
     's^0.5': PositionTarget(0.5),
@@ -53,15 +55,13 @@ POSITION_TARGETS: Dict[str, PositionTarget] = {
 }
 
 
-def position_supervised_loss(logits: Tensor,
-                             labels: Tensor,
-                             targets: Tensor,
-                             *,
-                             gamma: float = 2.0,
-                             alpha: float = 0.25) -> Tensor:
+def position_supervised_loss(
+    logits: Tensor, labels: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: float = 0.25
+) -> Tensor:
     """Focal loss whose positive target is a localisation quality instead of 1, summed over classes.
 
-    ``alpha * |t - p|^gamma * BCE(p, t)`` for the class of a positive, ``(1 - alpha) * p^gamma * BCE(p, 0)`` everywhere else.
+    ``alpha * |t - p|^gamma * BCE(p, t)`` for the class of a positive, ``(1 - alpha) * p^gamma * BCE(p, 0)`` everywhere
+    else.
 
     Args:
         logits: (..., C) raw scores.
@@ -74,18 +74,23 @@ def position_supervised_loss(logits: Tensor,
     Raises:
         ValueError: if the shapes disagree.
 
-    Source: arXiv:2304.04742 Eq. 3; the released code evaluates log(p) without protection, here it is taken from the logits.
+    Source: arXiv:2304.04742 Eq. 3; the released code evaluates log(p) without protection, here it is taken from the
+        logits.
     """
     if labels.shape != logits.shape[:-1] or targets.shape != labels.shape:
-        raise ValueError(f'expected logits (..., C), labels (...) and targets (...), got {tuple(logits.shape)}, '
-                         f'{tuple(labels.shape)} and {tuple(targets.shape)}')
+        raise ValueError(
+            f'expected logits (..., C), labels (...) and targets (...), got {tuple(logits.shape)}, '
+            f'{tuple(labels.shape)} and {tuple(targets.shape)}'
+        )
     logits = logits.float()
     num_classes = logits.shape[-1]
-    # The column of the positive class, corrected after all columns were taken for background. Doing so in every row, by zero
-    # where the row is background, needs no list of positives, for whose length the host would have to wait.
+    # The column of the positive class, corrected after all columns were taken for background. Doing so in every row, by
+    # zero where the row is background, needs no list of positives, for whose length the host would have to wait.
     logit = logits.gather(-1, labels.clamp(max=num_classes - 1)[..., None])[..., 0]
     score, target = logit.sigmoid(), targets.to(logit.dtype)
-    positive = F.binary_cross_entropy_with_logits(logit, target, reduction='none') * (target - score).abs().pow(gamma) * alpha
+    positive = (
+        F.binary_cross_entropy_with_logits(logit, target, reduction='none') * (target - score).abs().pow(gamma) * alpha
+    )
     as_background = F.softplus(logit) * score.pow(gamma) * (1 - alpha)
     correction = torch.where(labels < num_classes, positive - as_background, 0)
     return _BackgroundFocalLoss.apply(logits, gamma, alpha) + correction
@@ -94,8 +99,8 @@ def position_supervised_loss(logits: Tensor,
 class _BackgroundFocalLoss(torch.autograd.Function):
     """``(1 - alpha) * p^gamma * BCE(p, 0)`` of all classes, summed over classes: (..., C) -> (...).
 
-    This runs over every query and class, and is most of the set loss's work. Value and derivative share their terms, so both are
-    computed in one go; autograd would keep four tensors of the logits' size and visit each again.
+    This runs over every query and class, and is most of the set loss's work. Value and derivative share their terms, so
+    both are computed in one go; autograd would keep four tensors of the logits' size and visit each again.
     """
 
     @staticmethod
@@ -116,7 +121,7 @@ class _BackgroundFocalLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> Tuple[Tensor, None, None]:
-        derivatives, = ctx.saved_tensors
+        (derivatives,) = ctx.saved_tensors
         return derivatives * grad[..., None], None, None
 
 
@@ -140,26 +145,32 @@ class PositionSupervisedLoss(QualityFocalLoss):
     Source: arXiv:2304.04742 Eq. 3, Table 7 (f1) and Table 8 (loss_weight).
     """
 
-    def __init__(self,
-                 f1: str = 's^2',
-                 gamma: float = 2.0,
-                 alpha: float = 0.25,
-                 use_sigmoid: bool = True,
-                 reduction: str = 'mean',
-                 loss_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        f1: str = 's^2',
+        gamma: float = 2.0,
+        alpha: float = 0.25,
+        use_sigmoid: bool = True,
+        reduction: str = 'mean',
+        loss_weight: float = 1.0,
+    ) -> None:
         super().__init__(use_sigmoid=use_sigmoid, beta=gamma, reduction=reduction, loss_weight=loss_weight)
         if f1 not in POSITION_TARGETS:
-            raise ValueError(f'PositionSupervisedLoss: unknown f1={f1!r}; known are {", ".join(map(repr, POSITION_TARGETS))}')
+            raise ValueError(
+                f'PositionSupervisedLoss: unknown f1={f1!r}; known are {", ".join(map(repr, POSITION_TARGETS))}'
+            )
         self.f1 = POSITION_TARGETS[f1]
         self.gamma = gamma
         self.alpha = alpha
 
-    def forward(self,
-                pred: Tensor,
-                target: Tuple[Tensor, Tensor],
-                weight: Optional[Tensor] = None,
-                avg_factor: Optional[float] = None,
-                reduction_override: Optional[str] = None) -> Tensor:
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tuple[Tensor, Tensor],
+        weight: Optional[Tensor] = None,
+        avg_factor: Optional[float] = None,
+        reduction_override: Optional[str] = None,
+    ) -> Tensor:
         """mmdet's interface.
 
         Args:
@@ -177,14 +188,16 @@ class PositionSupervisedLoss(QualityFocalLoss):
         targets = self.f1(ious.float(), scores)
         return self.loss_for_targets(pred, labels, targets, weight, avg_factor, reduction_override)
 
-    def loss_for_targets(self,
-                         pred: Tensor,
-                         labels: Tensor,
-                         targets: Tensor,
-                         weight: Optional[Tensor] = None,
-                         avg_factor: Optional[float] = None,
-                         reduction_override: Optional[str] = None) -> Tensor:
-        """As :meth:`forward`, for targets in [0, 1] to which f1 and a rescaling were already applied; any leading shape."""
+    def loss_for_targets(
+        self,
+        pred: Tensor,
+        labels: Tensor,
+        targets: Tensor,
+        weight: Optional[Tensor] = None,
+        avg_factor: Optional[float] = None,
+        reduction_override: Optional[str] = None,
+    ) -> Tensor:
+        """As :meth:`forward`, for targets in [0, 1] with f1 and any rescaling already applied; any leading shape."""
         loss = position_supervised_loss(pred, labels, targets, gamma=self.gamma, alpha=self.alpha)
         return self.loss_weight * weight_reduce_loss(loss, weight, reduction_override or self.reduction, avg_factor)
 

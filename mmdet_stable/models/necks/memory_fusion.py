@@ -1,4 +1,5 @@
 """Memory fusion: the encoder's output meets the features that entered it."""
+
 from typing import Sequence
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 class FusionProjection(nn.Module):
     """Linear on the channel concatenation of several memories, then LayerNorm.
 
-    The concatenation is never built: the weight's slices are applied one after another into one sum. Parameters are those of
-    ``nn.Linear(num_inputs * embed_dims, embed_dims)``, in the order of the inputs, so reference weights load.
+    The concatenation is never built: the weight's slices are applied one after another into one sum. Parameters are
+    those of ``nn.Linear(num_inputs * embed_dims, embed_dims)``, in the order of the inputs, so reference weights load.
 
     Args:
         num_inputs: memories to fuse, at least 2.
@@ -78,7 +79,8 @@ class UShapedMemoryFusion(MemoryFusion):
     def __init__(self, embed_dims: int, num_layers: int) -> None:
         super().__init__(embed_dims, num_layers)
         self.fusions = nn.ModuleDict(
-            {str(j): FusionProjection(2, embed_dims) for j in range(num_layers // 2 + 1, num_layers + 1)})
+            {str(j): FusionProjection(2, embed_dims) for j in range(num_layers // 2 + 1, num_layers + 1)}
+        )
 
     def layer_input(self, memories: Sequence[Tensor]) -> Tensor:
         j = len(memories) - 1

@@ -2,4 +2,11 @@ from .match_costs import PositionModulatedFocalCost, add_costs, focal_cost, posi
 from .pairwise import Pairwise
 from .stable_hungarian_assigner import StableHungarianAssigner
 
-__all__ = ['Pairwise', 'PositionModulatedFocalCost', 'StableHungarianAssigner', 'add_costs', 'focal_cost', 'position_modulator']
+__all__ = [
+    'Pairwise',
+    'PositionModulatedFocalCost',
+    'StableHungarianAssigner',
+    'add_costs',
+    'focal_cost',
+    'position_modulator',
+]

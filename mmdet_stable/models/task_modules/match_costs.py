@@ -1,4 +1,5 @@
 """Position-modulated matching cost, and the batched form of mmdet's costs."""
+
 from typing import Callable, Dict, Optional, Sequence
 
 from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost, BBoxL1Cost, FocalLossCost, IoUCost
@@ -38,8 +39,8 @@ def position_modulator(giou: Tensor, power: float = 0.5, valid: Optional[Tensor]
     Returns:
         (..., G, Q) in [0, 1]; rescaling never lowers a value.
 
-    Source: arXiv:2304.04742 Eq. 4. The released code shares one modulator per class over the batch; the paper's formula,
-    and this one, is per (query, ground truth) pair and per image.
+    Source: arXiv:2304.04742 Eq. 4. The released code shares one modulator per class over the batch; the paper's
+    formula, and this one, is per (query, ground truth) pair and per image.
     """
     modulator = ((giou + 1) / 2).clamp_(0, 1).pow_(power)
     if modulator.numel() == 0:
@@ -56,7 +57,8 @@ class PositionModulatedFocalCost(FocalLossCost):
 
     Args:
         alpha, gamma, eps: as in mmdet's ``FocalLossCost``.
-        f2_power: exponent of ``f2(x) = x ** f2_power``, at least 0. 0 switches the modulation off and leaves ``FocalLossCost``.
+        f2_power: exponent of ``f2(x) = x ** f2_power``, at least 0. 0 switches the modulation off and leaves
+            ``FocalLossCost``.
         weight: factor of the cost.
 
     Raises:
@@ -65,22 +67,19 @@ class PositionModulatedFocalCost(FocalLossCost):
     Source: arXiv:2304.04742 Eq. 4 and Table 9.
     """
 
-    def __init__(self,
-                 alpha: float = 0.25,
-                 gamma: float = 2.0,
-                 eps: float = 1e-12,
-                 f2_power: float = 0.5,
-                 weight: float = 1.0) -> None:
+    def __init__(
+        self, alpha: float = 0.25, gamma: float = 2.0, eps: float = 1e-12, f2_power: float = 0.5, weight: float = 1.0
+    ) -> None:
         super().__init__(alpha=alpha, gamma=gamma, eps=eps, weight=weight)
         if f2_power < 0:
-            raise ValueError(f'f2_power={f2_power}: a negative power would prefer badly placed queries; use 0 (off) or more')
+            raise ValueError(
+                f'f2_power={f2_power}: a negative power would prefer badly placed queries; use 0 (off) or more'
+            )
         self.f2_power = f2_power
 
-    def __call__(self,
-                 pred_instances: InstanceData,
-                 gt_instances: InstanceData,
-                 img_meta: Optional[dict] = None,
-                 **kwargs) -> Tensor:
+    def __call__(
+        self, pred_instances: InstanceData, gt_instances: InstanceData, img_meta: Optional[dict] = None, **kwargs
+    ) -> Tensor:
         """Cost of one image.
 
         Args:
@@ -95,7 +94,7 @@ class PositionModulatedFocalCost(FocalLossCost):
         return self.modulated(logits, giou).T * self.weight
 
     def modulated(self, logits: Tensor, giou: Tensor, valid: Optional[Tensor] = None) -> Tensor:
-        """(..., G, Q) cost before its weight, from the logits of the ground truths' classes and the GIoU, both (..., G, Q)."""
+        """Unweighted cost from the logits of the ground truths' classes and the GIoU; all (..., G, Q)."""
         scores = logits.sigmoid()
         if self.f2_power > 0:
             scores = scores * position_modulator(giou, self.f2_power, valid)
@@ -133,7 +132,8 @@ def _one_by_one(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
     return costs
 
 
-# Unweighted batched forms, keyed by the exact class: a subclass that overrides ``__call__`` must not be given its parent's.
+# Unweighted batched forms, keyed by the exact class: a subclass that overrides ``__call__`` must not be given its
+# parent's.
 _BATCHED: Dict[type, Callable[[BaseMatchCost, Pairwise], Tensor]] = {
     PositionModulatedFocalCost: _modulated_focal,
     FocalLossCost: _focal,
@@ -144,8 +144,12 @@ _BATCHED: Dict[type, Callable[[BaseMatchCost, Pairwise], Tensor]] = {
 
 def has_batched_form(cost: BaseMatchCost) -> bool:
     """Whether the batched form covers this cost's options too."""
-    return (type(cost) in _BATCHED and not getattr(cost, 'binary_input', False) and getattr(cost, 'box_format', 'xywh') == 'xywh'
-            and getattr(cost, 'iou_mode', 'giou') in ('iou', 'giou'))
+    return (
+        type(cost) in _BATCHED
+        and not getattr(cost, 'binary_input', False)
+        and getattr(cost, 'box_format', 'xywh') == 'xywh'
+        and getattr(cost, 'iou_mode', 'giou') in ('iou', 'giou')
+    )
 
 
 def add_costs(costs: Sequence[BaseMatchCost], pairwise: Pairwise, total: Tensor) -> None:

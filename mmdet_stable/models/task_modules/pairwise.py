@@ -1,4 +1,5 @@
 """Quantities of every (ground truth, query) pair of a batch, shared by the match costs."""
+
 from functools import cached_property
 from typing import Tuple
 
@@ -12,8 +13,9 @@ from mmdet_stable.structures import BatchTargets, Branches
 class Pairwise:
     """What match costs ask of S branches and B images, computed in float32, once, and only when asked for.
 
-    All results are (S, B, G, Q): ground truths before queries, because scipy solves that orientation about twice as fast,
-    and because elementwise work then runs along the long axis. Values in padded ground truths are finite and meaningless.
+    All results are (S, B, G, Q): ground truths before queries, because scipy solves that orientation about twice as
+    fast, and because elementwise work then runs along the long axis. Values in padded ground truths are finite and
+    meaningless.
 
     Args:
         branches: predictions; half precision is raised to float32.

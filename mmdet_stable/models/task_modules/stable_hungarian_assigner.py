@@ -1,4 +1,5 @@
 """Hungarian matching of all layers and images at once, with one copy to the host."""
+
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import List, Optional, Sequence, Tuple
@@ -23,12 +24,13 @@ from .pairwise import Pairwise
 class StableHungarianAssigner(HungarianAssigner):
     """mmdet's ``HungarianAssigner`` that can also match whole batches.
 
-    ``assign`` has mmdet's interface and may replace ``HungarianAssigner`` in any config. ``assign_batch`` computes the costs of
-    all branches and images on the device in float32, copies them to the host once, solves there, and copies the pairs back once.
+    ``assign`` has mmdet's interface and may replace ``HungarianAssigner`` in any config. ``assign_batch`` computes the
+    costs of all branches and images on the device in float32, copies them to the host once, solves there, and copies
+    the pairs back once.
 
     Args:
-        match_costs: configs of the costs to be summed, e.g. :class:`PositionModulatedFocalCost`, mmdet's ``BBoxL1Cost`` and
-            ``IoUCost``. Any other mmdet cost works too, computed image by image.
+        match_costs: configs of the costs to be summed, e.g. :class:`PositionModulatedFocalCost`, mmdet's ``BBoxL1Cost``
+            and ``IoUCost``. Any other mmdet cost works too, computed image by image.
 
     Raises:
         ValueError: while matching, if a cost is not finite; the message names image and branch.
@@ -49,7 +51,9 @@ class StableHungarianAssigner(HungarianAssigner):
             and ground truth.
         """
         device = groups[0].logits.device
-        shapes = [(*branches.logits.shape[:2], targets.labels.shape[1], branches.logits.shape[2]) for branches in groups]
+        shapes = [
+            (*branches.logits.shape[:2], targets.labels.shape[1], branches.logits.shape[2]) for branches in groups
+        ]
         sizes = [math.prod(shape) for shape in shapes]
         flat = torch.zeros(sum(sizes), device=device)
         with torch.autocast(device.type, enabled=False):
@@ -66,11 +70,9 @@ class StableHungarianAssigner(HungarianAssigner):
             for branches, group_inds in zip(groups, inds.split([group.shape[1] for group in pairs], dim=1))
         ]
 
-    def assign(self,
-               pred_instances: InstanceData,
-               gt_instances: InstanceData,
-               img_meta: Optional[dict] = None,
-               **kwargs) -> AssignResult:
+    def assign(
+        self, pred_instances: InstanceData, gt_instances: InstanceData, img_meta: Optional[dict] = None, **kwargs
+    ) -> AssignResult:
         """mmdet's interface: one image.
 
         Args:
@@ -79,12 +81,13 @@ class StableHungarianAssigner(HungarianAssigner):
             img_meta: needs ``img_shape``.
 
         Returns:
-            AssignResult: ``gt_inds`` (Q,): 0 for background, i + 1 for ground truth i; ``labels`` (Q,): -1 for background.
+            AssignResult: ``gt_inds`` (Q,): 0 for background, i + 1 for ground truth i; ``labels`` (Q,): -1 for
+                background.
         """
         targets = BatchTargets.from_instances([gt_instances], [img_meta])
         boxes_cxcywh = bbox_xyxy_to_cxcywh(pred_instances.bboxes.float() / targets.whwh)
-        branches = Branches(pred_instances.scores[None, None], boxes_cxcywh[None, None], ('', ))
-        matches, = self.assign_batch([branches], targets)
+        branches = Branches(pred_instances.scores[None, None], boxes_cxcywh[None, None], ('',))
+        (matches,) = self.assign_batch([branches], targets)
         gt_inds = targets.labels.new_zeros(len(boxes_cxcywh))
         labels = torch.full_like(gt_inds, -1)
         gt_inds[matches.query_inds] = matches.gt_inds + 1
@@ -94,7 +97,9 @@ class StableHungarianAssigner(HungarianAssigner):
     def _add_costs(self, branches: Branches, targets: BatchTargets, total: Tensor) -> None:
         """Add the weighted costs to ``total`` (S, B, G, Q); values in padded ground truths are meaningless."""
         parts = cache_sized_parts(total.shape, total.device)
-        for logits, boxes, part in zip(branches.logits.split(parts), branches.boxes_cxcywh.split(parts), total.split(parts)):
+        for logits, boxes, part in zip(
+            branches.logits.split(parts), branches.boxes_cxcywh.split(parts), total.split(parts)
+        ):
             add_costs(self.match_costs, Pairwise(Branches(logits, boxes, ()), targets), part)
 
     @staticmethod
@@ -104,13 +109,14 @@ class StableHungarianAssigner(HungarianAssigner):
 
         def solve(problem: Tuple[int, int]) -> np.ndarray:
             branch, image = problem
-            cost = costs[branch, image, :num_gts[image]]
+            cost = costs[branch, image, : num_gts[image]]
             if not np.isfinite(cost).all():
                 raise ValueError(
-                    f'matching cost of image {image} of the batch is not finite in branch "{prefixes[branch]}loss": the '
-                    'predictions or the ground-truth boxes contain NaN or infinity. Look at the losses before this step: a '
-                    'learning rate that is too high and missing gradient clipping are the usual causes; in mixed precision try '
-                    'bfloat16.')
+                    f'matching cost of image {image} of the batch is not finite in branch '
+                    f'"{prefixes[branch]}loss": the predictions or the ground-truth boxes contain NaN or infinity. Look '
+                    'at the losses before this step: a learning rate that is too high and missing gradient clipping are '
+                    'the usual causes; in mixed precision try bfloat16.'
+                )
             gt_inds, query_inds = linear_sum_assignment(cost)
             return np.stack([np.full_like(gt_inds, branch), np.full_like(gt_inds, image), query_inds, gt_inds])
 

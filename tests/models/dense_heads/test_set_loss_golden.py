@@ -1,9 +1,9 @@
 """Every term of the reference criterion: ``criterion_full_*.npz``."""
+
 import numpy as np
 import pytest
 import torch
 
-from mmdet_stable.structures import BatchTargets, Branches
 from tests.utils import build_head, golden, golden_samples, tensor
 
 # reference term -> ours
@@ -25,20 +25,28 @@ def test_every_loss_term_and_gradient(name):
     data = golden(name)
     head = build_head(num_classes=7)
     branches = {key: predictions(data, key) for key in ('last', 'aux0', 'aux1', 'enc', 'dn_last', 'dn_aux0', 'dn_aux1')}
-    logits, boxes = (torch.stack([torch.cat([branches[dn + layer][part] for dn in ('dn_', '')], 1)
-                                  for layer in ('aux0', 'aux1', 'last')]) for part in range(2))
+    logits, boxes = (
+        torch.stack(
+            [torch.cat([branches[dn + layer][part] for dn in ('dn_', '')], 1) for layer in ('aux0', 'aux1', 'last')]
+        )
+        for part in range(2)
+    )
     samples = golden_samples(data, scale=1000)
-    dn_meta = dict(num_denoising_queries=int(data['dn_num']) * int(data['single_padding']),
-                   num_denoising_groups=int(data['dn_num']))
-    losses = head.loss_by_feat(logits, boxes, *branches['enc'], [s.gt_instances for s in samples],
-                               [s.metainfo for s in samples], dn_meta)
+    dn_meta = dict(
+        num_denoising_queries=int(data['dn_num']) * int(data['single_padding']),
+        num_denoising_groups=int(data['dn_num']),
+    )
+    losses = head.loss_by_feat(
+        logits, boxes, *branches['enc'], [s.gt_instances for s in samples], [s.metainfo for s in samples], dn_meta
+    )
 
     assert len(losses) == len(TERMS) * len(PREFIXES)
     for term, ours in TERMS.items():
         rtol = RTOL[term]
         for suffix, prefix in PREFIXES.items():
-            np.testing.assert_allclose(losses[prefix + ours].detach(), data[f'loss_weighted.{term}{suffix}'], rtol=rtol,
-                                       err_msg=prefix + ours)
+            np.testing.assert_allclose(
+                losses[prefix + ours].detach(), data[f'loss_weighted.{term}{suffix}'], rtol=rtol, err_msg=prefix + ours
+            )
     sum(losses.values()).backward()
     for key, parts in branches.items():
         for part, value in zip(('logits', 'boxes'), parts):

@@ -8,20 +8,37 @@ from mmdet.registry import MODELS
 from mmengine.hub import get_config
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
-from tests.utils import build, data_sample, golden, golden_samples, load_reference_weights, samples, tensor, tiny_model_cfg
+from tests.utils import (
+    build,
+    data_sample,
+    golden,
+    golden_samples,
+    load_reference_weights,
+    samples,
+    tensor,
+    tiny_model_cfg,
+)
 
 DINO = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
 SWITCHED_OFF = dict(
     encoder=dict(fusion=None),
     positional_encoding=dict(offset=0.0, temperature=20),
-    bbox_head=dict(target_rescale=None, dn_cls_loss_weight=None,
-                   loss_cls=dict(_delete_=True, type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0)),
-    train_cfg=dict(assigner=dict(match_costs=[
-        dict(type='FocalLossCost', weight=2.0),
-        dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
-        dict(type='IoUCost', iou_mode='giou', weight=2.0)
-    ])),
-    test_cfg=dict(nms=None))
+    bbox_head=dict(
+        target_rescale=None,
+        dn_cls_loss_weight=None,
+        loss_cls=dict(_delete_=True, type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
+    ),
+    train_cfg=dict(
+        assigner=dict(
+            match_costs=[
+                dict(type='FocalLossCost', weight=2.0),
+                dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
+                dict(type='IoUCost', iou_mode='giou', weight=2.0),
+            ]
+        )
+    ),
+    test_cfg=dict(nms=None),
+)
 MATCHES = [('aux0', 0), ('aux1', 1), ('last', 2)]
 
 
@@ -33,11 +50,14 @@ def no_ground_truth(data):
 
 
 def assert_close_to_largest(value, reference, tolerance, name=''):
-    np.testing.assert_allclose(value.detach(), reference, rtol=0, atol=tolerance * np.abs(reference).max(), err_msg=name)
+    np.testing.assert_allclose(
+        value.detach(), reference, rtol=0, atol=tolerance * np.abs(reference).max(), err_msg=name
+    )
 
 
-@pytest.mark.parametrize('name,fusion', [('stable_dino_forward', dict(type='DenseMemoryFusion')),
-                                         ('dino_forward_nofusion', None)])
+@pytest.mark.parametrize(
+    'name,fusion', [('stable_dino_forward', dict(type='DenseMemoryFusion')), ('dino_forward_nofusion', None)]
+)
 def test_golden_forward(name, fusion):
     """Every layer's logits and boxes, the memory and the proposals, at 1e-5 of the largest entry."""
     data = no_ground_truth(golden(name))
@@ -57,8 +77,9 @@ def test_golden_forward(name, fusion):
     assert_close_to_largest(boxes, data['out.pred_boxes_layers'], 1e-5)
 
 
-@pytest.mark.parametrize('name,fusion', [('stable_dino_forward', dict(type='DenseMemoryFusion')),
-                                         ('dino_forward_nofusion', None)])
+@pytest.mark.parametrize(
+    'name,fusion', [('stable_dino_forward', dict(type='DenseMemoryFusion')), ('dino_forward_nofusion', None)]
+)
 def test_golden_detections(name, fusion):
     """The 15 best boxes of each image, before NMS. The reference tests without padding masks."""
     data = no_ground_truth(golden(name))
@@ -88,19 +109,35 @@ def test_golden_training_step():
     feats = [tensor(data[f'feats_{level}']).requires_grad_() for level in range(3)]
     data_samples = golden_samples(data)
     groups, group_size = int(data['dn.dn_num']), int(data['dn.single_padding'])
-    stored = (tensor(data['dn.input_query_label']), tensor(data['dn.input_query_bbox_unact']), tensor(data['dn.attn_mask']),
-              dict(num_denoising_queries=groups * group_size, num_denoising_groups=groups))
+    stored = (
+        tensor(data['dn.input_query_label']),
+        tensor(data['dn.input_query_bbox_unact']),
+        tensor(data['dn.attn_mask']),
+        dict(num_denoising_queries=groups * group_size, num_denoising_groups=groups),
+    )
     model.dn_query_generator.forward = lambda _: stored
-    model.dn_query_generator.__class__ = type('Stored', (torch.nn.Module, ), {})
+    model.dn_query_generator.__class__ = type('Stored', (torch.nn.Module,), {})
     head_inputs = model.forward_transformer(feats, data_samples)
     losses = model.bbox_head.loss(**head_inputs, batch_data_samples=data_samples)
 
     assert len(losses) == 3 * 7
-    for term, ours, rtol in (('loss_class', 'loss_cls', 1e-5), ('loss_bbox', 'loss_bbox', 1e-5), ('loss_giou', 'loss_iou', 3e-4)):
-        for suffix, prefix in {'': '', '_0': 'd0.', '_1': 'd1.', '_enc': 'enc_', '_dn': 'dn_', '_dn_0': 'd0.dn_',
-                               '_dn_1': 'd1.dn_'}.items():
-            np.testing.assert_allclose(losses[prefix + ours].detach(), data[f'loss_weighted.{term}{suffix}'], rtol=rtol,
-                                       err_msg=prefix + ours)
+    for term, ours, rtol in (
+        ('loss_class', 'loss_cls', 1e-5),
+        ('loss_bbox', 'loss_bbox', 1e-5),
+        ('loss_giou', 'loss_iou', 3e-4),
+    ):
+        for suffix, prefix in {
+            '': '',
+            '_0': 'd0.',
+            '_1': 'd1.',
+            '_enc': 'enc_',
+            '_dn': 'dn_',
+            '_dn_0': 'd0.dn_',
+            '_dn_1': 'd1.dn_',
+        }.items():
+            np.testing.assert_allclose(
+                losses[prefix + ours].detach(), data[f'loss_weighted.{term}{suffix}'], rtol=rtol, err_msg=prefix + ours
+            )
     sum(losses.values()).backward()
     names = {
         'transformer.level_embeds': model.level_embed,
@@ -186,7 +223,7 @@ def test_batch_as_large_as_the_number_of_queries():
     model.eval()
     with torch.no_grad():
         both = model.predict(images, copy.deepcopy(batch))
-        alone = [model.predict(images[i:i + 1], copy.deepcopy(batch[i:i + 1]))[0] for i in range(2)]
+        alone = [model.predict(images[i : i + 1], copy.deepcopy(batch[i : i + 1]))[0] for i in range(2)]
     for a, b in zip(both, alone):
         torch.testing.assert_close(a.pred_instances.scores, b.pred_instances.scores, atol=1e-5, rtol=1e-5)
 
@@ -194,26 +231,33 @@ def test_batch_as_large_as_the_number_of_queries():
 @pytest.mark.parametrize('width,heads', [(64, 4), (96, 8), (256, 8)])
 @pytest.mark.parametrize('fusion', ['SimpleMemoryFusion', 'UShapedMemoryFusion', 'DenseMemoryFusion'])
 def test_any_width_trains_and_predicts(width, heads, fusion):
-    model = build(tiny_model_cfg(overrides=dict(encoder=dict(fusion=dict(type=fusion))), width=width, num_heads=heads,
-                                 num_layers=2)).train()
-    losses = model.loss(torch.randn(1, 3, 64, 64), samples((2, ), (64, 64)))
+    model = build(
+        tiny_model_cfg(
+            overrides=dict(encoder=dict(fusion=dict(type=fusion))), width=width, num_heads=heads, num_layers=2
+        )
+    ).train()
+    losses = model.loss(torch.randn(1, 3, 64, 64), samples((2,), (64, 64)))
     assert sum(losses.values()).isfinite()
-    results = model.eval().predict(torch.randn(1, 3, 64, 64), samples((0, ), (64, 64)))
+    results = model.eval().predict(torch.randn(1, 3, 64, 64), samples((0,), (64, 64)))
     assert results[0].pred_instances.bboxes.shape[1] == 4
 
 
 @pytest.mark.parametrize('fusion', ['SimpleMemoryFusion', 'UShapedMemoryFusion', 'DenseMemoryFusion'])
 def test_padding_does_not_change_the_memory(fusion):
-    """Features of an image alone, and padded in a batch, give the same fused memory. (The decoder differs by DINO's design: it
-    encodes boxes relative to the padded batch.)"""
+    """Features of an image alone, and padded in a batch, give the same fused memory. (The decoder differs by DINO's
+    design: it encodes boxes relative to the padded batch.)"""
     model = build(tiny_model_cfg(overrides=dict(encoder=dict(fusion=dict(type=fusion))))).eval()
     feats = [torch.randn(1, 32, 12, 16), torch.randn(1, 32, 6, 8), torch.randn(1, 32, 3, 4)]
     padded = [torch.nn.functional.pad(feat, (0, feat.shape[3] // 2, 0, feat.shape[2] // 3 * 2)) for feat in feats]
     empty = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
     with torch.no_grad():
-        alone, in_batch = (model.forward_encoder(**model.pre_transformer(f, [sample])[0])
-                           for f, sample in ((feats, data_sample(*empty, (96, 128))),
-                                             (padded, data_sample(*empty, (96, 128), (160, 192)))))
+        alone, in_batch = (
+            model.forward_encoder(**model.pre_transformer(f, [sample])[0])
+            for f, sample in (
+                (feats, data_sample(*empty, (96, 128))),
+                (padded, data_sample(*empty, (96, 128), (160, 192))),
+            )
+        )
     valid = ~in_batch['memory_mask'][0]
     torch.testing.assert_close(in_batch['memory'][0][valid], alone['memory'][0], atol=1e-5, rtol=1e-5)
 
@@ -230,9 +274,8 @@ def test_nms_by_config():
 
 
 class TestErrors:
-
     def test_other_assigner(self):
-        with pytest.raises(Exception, match='model.train_cfg.assigner.type="StableHungarianAssigner"'):
+        with pytest.raises(Exception, match=r'model.train_cfg.assigner.type="StableHungarianAssigner"'):
             build(tiny_model_cfg(overrides=dict(train_cfg=dict(assigner=dict(type='HungarianAssigner')))))
 
     def test_rescaling_without_position_supervision(self):
@@ -245,13 +288,17 @@ class TestErrors:
             build(tiny_model_cfg(overrides=dict(bbox_head=dict(loss_cls=dict(f1='s~2')))))
 
     def test_different_widths(self):
-        with pytest.raises(Exception, match="embed_dims of the model differ: {'encoder': 32, 'decoder': 32, 'bbox_head': 64}"):
+        with pytest.raises(
+            Exception, match=r"embed_dims of the model differ: {'encoder': 32, 'decoder': 32, 'bbox_head': 64}"
+        ):
             build(tiny_model_cfg(overrides=dict(bbox_head=dict(embed_dims=64))))
 
     def test_checkpoint_of_other_shapes(self):
         model, other = build(tiny_model_cfg()), build(tiny_model_cfg(num_classes=3), seed=1)
         before = copy.deepcopy(model.state_dict())
-        with pytest.raises(ValueError, match=r'bbox_head.cls_branches.0.weight: \(3, 32\) in the checkpoint, \(7, 32\)'):
+        with pytest.raises(
+            ValueError, match=r'bbox_head.cls_branches.0.weight: \(3, 32\) in the checkpoint, \(7, 32\)'
+        ):
             _load_checkpoint_to_model(model, dict(state_dict=other.state_dict()))
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -261,6 +308,7 @@ def test_config_only_changes_what_differs():
     from mmengine.config import Config
 
     from tests.utils import ROOT, STABLE_DINO
+
     ours, theirs = Config.fromfile(ROOT / STABLE_DINO), get_config(DINO)
     for key in ('train_dataloader', 'val_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_evaluator'):
         assert re.sub(r", '_scope_': 'mmdet'", '', str(ours[key])) == str(theirs[key])

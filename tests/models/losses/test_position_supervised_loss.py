@@ -7,8 +7,15 @@ from mmdet.models.losses import FocalLoss, GIoULoss, L1Loss
 from mmdet.registry import MODELS
 
 from mmdet_stable.models.dense_heads import LossGroup, SetLoss
-from mmdet_stable.models.losses import (POSITION_TARGETS, PositionSupervisedLoss, PositionTarget, exponential,
-                                        position_supervised_loss, rescale_targets, sine)
+from mmdet_stable.models.losses import (
+    POSITION_TARGETS,
+    PositionSupervisedLoss,
+    PositionTarget,
+    exponential,
+    position_supervised_loss,
+    rescale_targets,
+    sine,
+)
 from mmdet_stable.structures import BatchTargets, Branches, Matches
 from tests.utils import golden, golden_samples, tensor
 
@@ -21,7 +28,7 @@ def s11():
     data = golden('stable_loss_s11')
     samples = golden_samples(data, scale=1000)
     targets = BatchTargets.from_instances([s.gt_instances for s in samples], [s.metainfo for s in samples])
-    images = [torch.full((len(data[f'match_gt_{i}']), ), i) for i in range(3)]
+    images = [torch.full((len(data[f'match_gt_{i}']),), i) for i in range(3)]
     query, gt = (torch.cat([tensor(data[f'match_{name}_{i}']) for i in range(3)]) for name in ('query', 'gt'))
     images = torch.cat(images)
     return data, targets, Matches(torch.zeros_like(images), images, query, gt, 1)
@@ -30,7 +37,7 @@ def s11():
 def reference_loss(data, targets, matches, loss_cls, target_rescale='one'):
     logits = tensor(data['pred_logits']).clone().requires_grad_()
     boxes = tensor(data['pred_boxes']).clone().requires_grad_()
-    branches = Branches(logits[None], boxes[None], ('', ))
+    branches = Branches(logits[None], boxes[None], ('',))
     losses = SetLoss(L1Loss(), GIoULoss(), target_rescale)([LossGroup(branches, matches, loss_cls)], targets)
     return logits, boxes, losses
 
@@ -40,8 +47,8 @@ def test_golden_loss_and_gradient(s11, case):
     data, targets, matches = s11
     score_power, iou_power = float(data['cases_alpha'][case]), float(data['cases_beta'][case])
     if iou_power == 0:
-        # Target p alone is no row of the paper. The reference takes the image's maximum over every query and class here, since
-        # the IoU of unmatched ones, 0, to the power 0 is 1; ours is over matched queries.
+        # Target p alone is no row of the paper. The reference takes the image's maximum over every query and class
+        # here, since the IoU of unmatched ones, 0, to the power 0 is 1; ours is over matched queries.
         return check_score_only_case(data, targets, matches, case)
     loss_cls = PositionSupervisedLoss()
     loss_cls.f1 = PositionTarget(iou_power, score_power, CURVES[str(data['cases_post'][case])])
@@ -73,10 +80,12 @@ def test_golden_plain_focal_and_boxes(s11):
     np.testing.assert_allclose(losses['loss_cls'].detach(), data['plain_focal.loss_class'], rtol=1e-6)
     np.testing.assert_allclose(losses['loss_bbox'].detach(), data['boxes.loss_bbox'], rtol=1e-6)
     np.testing.assert_allclose(losses['loss_iou'].detach(), data['boxes.loss_giou'], rtol=2e-4)
-    for loss, value, key in ((losses['loss_cls'], logits, 'plain_focal.grad_logits'),
-                             (losses['loss_bbox'], boxes, 'boxes.grad_loss_bbox'),
-                             (losses['loss_iou'], boxes, 'boxes.grad_loss_giou')):
-        grad, = torch.autograd.grad(loss, value, retain_graph=True)
+    for loss, value, key in (
+        (losses['loss_cls'], logits, 'plain_focal.grad_logits'),
+        (losses['loss_bbox'], boxes, 'boxes.grad_loss_bbox'),
+        (losses['loss_iou'], boxes, 'boxes.grad_loss_giou'),
+    ):
+        (grad,) = torch.autograd.grad(loss, value, retain_graph=True)
         atol = (2e-4 if 'giou' in key else 2e-6) * np.abs(data[key]).max()
         np.testing.assert_allclose(grad, data[key], rtol=0, atol=atol, err_msg=key)
 
@@ -98,7 +107,9 @@ def test_gradient_is_that_of_autograd(gamma):
         """The formula of Eq. 3, term by term, on one-hot targets."""
         is_positive = torch.nn.functional.one_hot(labels, 6)[..., :5].bool()
         quality, scores = targets[..., None].to(x), x.sigmoid()
-        positive = 0.25 * (quality - scores).abs()**gamma * -(quality * scores.log() + (1 - quality) * (1 - scores).log())
+        positive = (
+            0.25 * (quality - scores).abs() ** gamma * -(quality * scores.log() + (1 - quality) * (1 - scores).log())
+        )
         return torch.where(is_positive, positive, 0.75 * scores**gamma * -(1 - scores).log()).sum(-1)
 
     ours, theirs = (logits.float().requires_grad_(), logits.clone().requires_grad_())
@@ -113,25 +124,36 @@ def test_gradient_is_that_of_autograd(gamma):
 
 def test_parts_give_the_same(monkeypatch):
     """Splitting the work to stay in the cache changes nothing."""
-    logits, labels, targets = torch.randn(50, 7), torch.randint(0, 8, (50, )), torch.rand(50)
+    logits, labels, targets = torch.randn(50, 7), torch.randint(0, 8, (50,)), torch.rand(50)
     whole = position_supervised_loss(logits, labels, targets)
     monkeypatch.setattr('mmdet_stable.utils.cache.CACHE_SIZED', 21)
     torch.testing.assert_close(position_supervised_loss(logits, labels, targets), whole)
 
 
 def test_switched_off_is_focal_loss():
-    logits, labels, weight = torch.randn(40, 7), torch.randint(0, 8, (40, )), torch.rand(40)
+    logits, labels, weight = torch.randn(40, 7), torch.randint(0, 8, (40,)), torch.rand(40)
     ours = PositionSupervisedLoss(f1='1', loss_weight=3.0)
     theirs = FocalLoss(use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=3.0)
-    torch.testing.assert_close(ours(logits, (labels, torch.rand(40)), weight, avg_factor=9),
-                               theirs(logits, labels, weight, avg_factor=9))
-    torch.testing.assert_close(ours(logits, (labels, torch.rand(40)), reduction_override='none'),
-                               theirs(logits, labels, reduction_override='none').sum(1))
+    torch.testing.assert_close(
+        ours(logits, (labels, torch.rand(40)), weight, avg_factor=9), theirs(logits, labels, weight, avg_factor=9)
+    )
+    torch.testing.assert_close(
+        ours(logits, (labels, torch.rand(40)), reduction_override='none'),
+        theirs(logits, labels, reduction_override='none').sum(1),
+    )
 
 
 TABLE_7 = {  # at s = 0.64, p = 0.0256
-    '1': 1.0, 's^0.5': 0.8, 's': 0.64, 's^2': 0.4096, 's^3': 0.262144, 's*p^0.25': 0.64 * 0.4, 's*p': 0.64 * 0.0256,
-    's^2*p': 0.4096 * 0.0256, '(e^s-1)/(e-1)': (math.exp(0.64) - 1) / (math.e - 1), 'sin(pi*s/2)': math.sin(math.pi * 0.32)
+    '1': 1.0,
+    's^0.5': 0.8,
+    's': 0.64,
+    's^2': 0.4096,
+    's^3': 0.262144,
+    's*p^0.25': 0.64 * 0.4,
+    's*p': 0.64 * 0.0256,
+    's^2*p': 0.4096 * 0.0256,
+    '(e^s-1)/(e-1)': (math.exp(0.64) - 1) / (math.e - 1),
+    'sin(pi*s/2)': math.sin(math.pi * 0.32),
 }
 
 
@@ -150,7 +172,7 @@ def test_as_loss_cls(f1):
     logits = torch.zeros(1, 1)  # p = 1/2
     target = POSITION_TARGETS[f1](torch.tensor(0.64), torch.tensor(0.5))
     value = loss(logits, (torch.tensor([0]), torch.tensor([0.64])), avg_factor=1.0)
-    torch.testing.assert_close(value, 2 * 0.25 * (target - 0.5)**2 * math.log(2))
+    torch.testing.assert_close(value, 2 * 0.25 * (target - 0.5) ** 2 * math.log(2))
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
@@ -164,17 +186,20 @@ def test_finite_for_extreme_logits(dtype):
 
 def test_background_only_and_empty():
     logits = torch.randn(6, 3, requires_grad=True)
-    loss = position_supervised_loss(logits, torch.full((6, ), 3), torch.rand(6))
-    torch.testing.assert_close(loss, (0.75 * logits.sigmoid()**2 * torch.nn.functional.softplus(logits)).sum(1))
-    empty = position_supervised_loss(torch.zeros(0, 3, requires_grad=True), torch.zeros(0, dtype=torch.long), torch.zeros(0))
-    assert empty.shape == (0, ) and empty.sum().requires_grad
+    loss = position_supervised_loss(logits, torch.full((6,), 3), torch.rand(6))
+    torch.testing.assert_close(loss, (0.75 * logits.sigmoid() ** 2 * torch.nn.functional.softplus(logits)).sum(1))
+    empty = position_supervised_loss(
+        torch.zeros(0, 3, requires_grad=True), torch.zeros(0, dtype=torch.long), torch.zeros(0)
+    )
+    assert empty.shape == (0,) and empty.sum().requires_grad
 
 
 def test_permutation_of_queries_permutes_the_loss():
-    logits, labels, targets, order = torch.randn(9, 4), torch.randint(0, 5, (9, )), torch.rand(9), torch.randperm(9)
+    logits, labels, targets, order = torch.randn(9, 4), torch.randint(0, 5, (9,)), torch.rand(9), torch.randperm(9)
     torch.testing.assert_close(
         position_supervised_loss(logits[order], labels[order], targets[order]),
-        position_supervised_loss(logits, labels, targets)[order])
+        position_supervised_loss(logits, labels, targets)[order],
+    )
 
 
 def test_errors_explain_themselves():

@@ -11,11 +11,14 @@ from tests.utils import golden, tensor
 
 FUSIONS = ['SimpleMemoryFusion', 'UShapedMemoryFusion', 'DenseMemoryFusion']
 SHAPES = ((6, 8), (3, 4))
+LEVELS = len(SHAPES)
 
 
-def encoder(fusion=None, width=16, num_layers=3, num_levels=len(SHAPES), cls=MemoryFusionEncoder):
-    layer = dict(self_attn_cfg=dict(embed_dims=width, num_heads=4, num_levels=num_levels, dropout=0.0),
-                 ffn_cfg=dict(embed_dims=width, feedforward_channels=2 * width, ffn_drop=0.0))
+def encoder(fusion=None, width=16, num_layers=3, num_levels=LEVELS, cls=MemoryFusionEncoder):
+    layer = dict(
+        self_attn_cfg=dict(embed_dims=width, num_heads=4, num_levels=num_levels, dropout=0.0),
+        ffn_cfg=dict(embed_dims=width, feedforward_channels=2 * width, ffn_drop=0.0),
+    )
     extra = dict(fusion=dict(type=fusion)) if fusion else {}
     return cls(num_layers=num_layers, layer_cfg=layer, **extra)
 
@@ -24,18 +27,25 @@ def encoder_inputs(width=16, batch=2):
     num = sum(h * w for h, w in SHAPES)
     shapes = torch.tensor(SHAPES)
     return dict(
-        query=torch.randn(batch, num, width, requires_grad=True), query_pos=torch.randn(batch, num, width),
-        key_padding_mask=torch.zeros(batch, num, dtype=torch.bool), spatial_shapes=shapes,
+        query=torch.randn(batch, num, width, requires_grad=True),
+        query_pos=torch.randn(batch, num, width),
+        key_padding_mask=torch.zeros(batch, num, dtype=torch.bool),
+        spatial_shapes=shapes,
         level_start_index=torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]]),
-        valid_ratios=torch.ones(batch, len(SHAPES), 2))
+        valid_ratios=torch.ones(batch, LEVELS, 2),
+    )
 
 
 def test_golden_dense_fusion_encoder():
     """Output and gradients of the reference's encoder with dense fusion, at 1e-5 of the largest entry."""
     data = golden('dense_fusion_encoder')
     model = encoder('DenseMemoryFusion', width=32, num_levels=3)
-    renames = [('fusion_layer.0.', 'fusion.fusion.proj.'), ('fusion_layer.1.', 'fusion.fusion.norm.'),
-               ('attentions.0.', 'self_attn.'), ('ffns.0.', 'ffn.')]
+    renames = [
+        ('fusion_layer.0.', 'fusion.fusion.proj.'),
+        ('fusion_layer.1.', 'fusion.fusion.norm.'),
+        ('attentions.0.', 'self_attn.'),
+        ('ffns.0.', 'ffn.'),
+    ]
     state = {}
     for key in data:
         if key.startswith('sd.'):
@@ -46,10 +56,15 @@ def test_golden_dense_fusion_encoder():
     model.load_state_dict(state)
     query = tensor(data['query']).requires_grad_()
     names = ('query_pos', 'spatial_shapes', 'level_start_index', 'valid_ratios')
-    output = model(query, key_padding_mask=tensor(data['query_key_padding_mask']), **{n: tensor(data[n]) for n in names})
+    output = model(
+        query, key_padding_mask=tensor(data['query_key_padding_mask']), **{n: tensor(data[n]) for n in names}
+    )
     (output * tensor(data['fixed_random'])).sum().backward()
-    for value, key in ((output, 'output'), (query.grad, 'grad_query'), (model.fusion.fusion.proj.weight.grad,
-                                                                       'grad_fusion_weight')):
+    for value, key in (
+        (output, 'output'),
+        (query.grad, 'grad_query'),
+        (model.fusion.fusion.proj.weight.grad, 'grad_fusion_weight'),
+    ):
         np.testing.assert_allclose(value.detach(), data[key], rtol=0, atol=1e-5 * np.abs(data[key]).max(), err_msg=key)
 
 
@@ -60,8 +75,10 @@ def test_projection_equals_linear_on_the_concatenation(num_inputs):
     expected = fusion.norm(fusion.proj(torch.cat(memories, -1)))
     torch.testing.assert_close(fusion(memories), expected)
     weight = torch.randn_like(expected)
-    grads = [torch.autograd.grad((value * weight).sum(), [*memories, *fusion.parameters()])
-             for value in (fusion(memories), expected)]
+    grads = [
+        torch.autograd.grad((value * weight).sum(), [*memories, *fusion.parameters()])
+        for value in (fusion(memories), expected)
+    ]
     for ours, theirs in zip(*grads):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 

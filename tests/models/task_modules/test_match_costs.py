@@ -18,7 +18,9 @@ SIZE = 1000  # pixels of the golden images
 def golden_inputs(data, prefix):
     gts = golden_samples(data, scale=SIZE, prefix=prefix)
     targets = BatchTargets.from_instances([s.gt_instances for s in gts], [s.metainfo for s in gts])
-    return Branches(tensor(data[f'{prefix}pred_logits'])[None], tensor(data[f'{prefix}pred_boxes'])[None], ('', )), targets
+    return Branches(
+        tensor(data[f'{prefix}pred_logits'])[None], tensor(data[f'{prefix}pred_boxes'])[None], ('',)
+    ), targets
 
 
 def costs_of(costs, branches, targets):
@@ -36,8 +38,8 @@ def class_cost(beta):
 @pytest.mark.parametrize('beta', [-1, 0.25, 0.5, 2])
 @pytest.mark.parametrize('index', range(3))
 def test_golden_pairwise_cost(file, beta, index):
-    """``cost_pairwise`` holds the paper's formula: one modulator per pair. The released code's own cost equals it where every
-    class occurs once (the "unique" file)."""
+    """``cost_pairwise`` holds the paper's formula: one modulator per pair. The released code's own cost equals it where
+    every class occurs once (the "unique" file)."""
     data = golden(file)
     branches, targets = golden_inputs(data, f'in{index}.')
     costs = costs_of([class_cost(beta), BBoxL1Cost('xywh', 5.0), IoUCost('giou', 2.0)], branches, targets)[0, 0].T
@@ -63,7 +65,8 @@ COSTS = dict(
     l1_corners=BBoxL1Cost('xyxy', 5.0),
     giou=IoUCost('giou', 2.0),
     iou=IoUCost('iou', 2.0),
-    softmax=TASK_UTILS.build(dict(type='ClassificationCost', weight=1.5)))
+    softmax=TASK_UTILS.build(dict(type='ClassificationCost', weight=1.5)),
+)
 
 
 @pytest.mark.parametrize('name', COSTS)
@@ -74,33 +77,37 @@ def test_batched_equals_one_by_one(name):
     for branch in range(2):
         for image, sample in enumerate(gts):
             whwh = targets.whwh[image]
-            preds = InstanceData(scores=branches.logits[branch, image],
-                                 bboxes=bbox_cxcywh_to_xyxy(branches.boxes_cxcywh[branch, image]) * whwh)
+            preds = InstanceData(
+                scores=branches.logits[branch, image],
+                bboxes=bbox_cxcywh_to_xyxy(branches.boxes_cxcywh[branch, image]) * whwh,
+            )
             single = COSTS[name](preds, sample.gt_instances, sample.metainfo)
-            torch.testing.assert_close(batched[branch, image, :len(sample.gt_instances)].T, single, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                batched[branch, image, : len(sample.gt_instances)].T, single, atol=1e-5, rtol=1e-5
+            )
 
 
 def test_subclass_with_its_own_call_is_not_given_its_parents_formula():
 
     class Doubled(IoUCost):
-
         def __call__(self, *args, **kwargs):
             return 2 * super().__call__(*args, **kwargs)
 
     _, targets, branches = random_batch()
     torch.testing.assert_close(
-        costs_of([Doubled()], branches, targets)[:, 0], 2 * costs_of([IoUCost()], branches, targets)[:, 0])
+        costs_of([Doubled()], branches, targets)[:, 0], 2 * costs_of([IoUCost()], branches, targets)[:, 0]
+    )
 
 
 def test_by_hand():
     """Two queries, two ground truths, 100 px. Query 0 sits on ground truth 0; query 1 is disjoint from both."""
-    gts = InstanceData(bboxes=torch.tensor([[0., 0, 50, 50], [50, 50, 100, 100]]), labels=torch.tensor([0, 1]))
-    preds = InstanceData(bboxes=torch.tensor([[0., 0, 50, 50], [50, 0, 100, 50]]), scores=torch.zeros(2, 2))
+    gts = InstanceData(bboxes=torch.tensor([[0.0, 0, 50, 50], [50, 50, 100, 100]]), labels=torch.tensor([0, 1]))
+    preds = InstanceData(bboxes=torch.tensor([[0.0, 0, 50, 50], [50, 0, 100, 50]]), scores=torch.zeros(2, 2))
     cost = PositionModulatedFocalCost(weight=1.0)(preds, gts)
     # GIoU: (0, 0) identical 1; (0, 1) diagonal -0.5; (1, 0) and (1, 1) adjacent 0. Modulators: 1, 0.5, sqrt(0.5).
 
     def focal(q):
-        return -0.25 * (1 - q)**2 * math.log(q) + 0.75 * q**2 * math.log(1 - q)
+        return -0.25 * (1 - q) ** 2 * math.log(q) + 0.75 * q**2 * math.log(1 - q)
 
     expected = [[focal(0.5), focal(0.25)], [focal(0.5 * math.sqrt(0.5)), focal(0.5 * math.sqrt(0.5))]]
     torch.testing.assert_close(cost, torch.tensor(expected))
@@ -116,19 +123,23 @@ def test_modulator_is_rescaled_per_image_and_ignores_padding():
 
 
 def test_off_equals_mmdet_parent():
-    gts, targets, _ = random_batch((4, ))
+    gts, _, _ = random_batch((4,))
     preds = InstanceData(scores=torch.randn(9, 7) * 5, bboxes=torch.rand(9, 4).cumsum(1) * 50)
     torch.testing.assert_close(
         PositionModulatedFocalCost(f2_power=0, weight=2.0)(preds, gts[0].gt_instances),
-        FocalLossCost(weight=2.0)(preds, gts[0].gt_instances))
+        FocalLossCost(weight=2.0)(preds, gts[0].gt_instances),
+    )
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_is_finite_and_computed_in_float32(dtype):
     _, targets, branches = random_batch()
     logits = branches.logits.to(dtype) * 1000
-    costs = costs_of([COSTS['modulated'], COSTS['giou'], COSTS['l1']],
-                     Branches(logits, branches.boxes_cxcywh.to(dtype), branches.prefixes), targets)
+    costs = costs_of(
+        [COSTS['modulated'], COSTS['giou'], COSTS['l1']],
+        Branches(logits, branches.boxes_cxcywh.to(dtype), branches.prefixes),
+        targets,
+    )
     assert costs.dtype == torch.float32 and costs.isfinite().all()
 
 

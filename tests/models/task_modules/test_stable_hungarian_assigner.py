@@ -12,7 +12,8 @@ from tests.utils import golden, samples
 BOX_COSTS = [dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'), dict(type='IoUCost', iou_mode='giou', weight=2.0)]
 
 
-def assigner(type='StableHungarianAssigner', class_cost=dict(type='PositionModulatedFocalCost', weight=2.0)):
+def assigner(type='StableHungarianAssigner', class_cost=None):
+    class_cost = class_cost or dict(type='PositionModulatedFocalCost', weight=2.0)
     return TASK_UTILS.build(dict(type=type, match_costs=[class_cost, *BOX_COSTS]))
 
 
@@ -26,22 +27,27 @@ def pairs(matches, branch=0, image=0):
 @pytest.mark.parametrize('index', range(3))
 def test_golden_matches(file, beta, index):
     data = golden(file)
-    cost = dict(type='FocalLossCost', weight=2.0) if beta < 0 else dict(
-        type='PositionModulatedFocalCost', f2_power=beta, weight=2.0)
+    cost = (
+        dict(type='FocalLossCost', weight=2.0)
+        if beta < 0
+        else dict(type='PositionModulatedFocalCost', f2_power=beta, weight=2.0)
+    )
     branches, targets = golden_inputs(data, f'in{index}.')
-    matches, = assigner(class_cost=cost).assign_batch([branches], targets)
+    (matches,) = assigner(class_cost=cost).assign_batch([branches], targets)
     key = f'in{index}.beta{beta}.match_'
     assert pairs(matches) == set(zip(data[f'{key}query_pairwise_0'].tolist(), data[f'{key}gt_pairwise_0'].tolist()))
 
 
 def test_batch_equals_single_images_and_mmdet():
     gts, targets, branches = random_batch((5, 0, 2))
-    matches, = assigner().assign_batch([branches], targets)
+    (matches,) = assigner().assign_batch([branches], targets)
     assert matches.num_branches == 2 and matches.num_per_branch == 7
     for branch in range(2):
         for image, sample in enumerate(gts):
-            preds = InstanceData(scores=branches.logits[branch, image],
-                                 bboxes=bbox_cxcywh_to_xyxy(branches.boxes_cxcywh[branch, image]) * targets.whwh[image])
+            preds = InstanceData(
+                scores=branches.logits[branch, image],
+                bboxes=bbox_cxcywh_to_xyxy(branches.boxes_cxcywh[branch, image]) * targets.whwh[image],
+            )
             for one in (assigner(), assigner('HungarianAssigner')):
                 result = one.assign(preds, sample.gt_instances, sample.metainfo)
                 query = result.gt_inds.nonzero()[:, 0]
@@ -53,17 +59,17 @@ def test_batch_equals_single_images_and_mmdet():
 
 def test_groups_of_different_numbers_of_queries():
     _, targets, branches = random_batch((3, 4))
-    fewer = Branches(branches.logits[:1, :, :6], branches.boxes_cxcywh[:1, :, :6], ('enc_', ))
+    fewer = Branches(branches.logits[:1, :, :6], branches.boxes_cxcywh[:1, :, :6], ('enc_',))
     together = assigner().assign_batch([branches, fewer], targets)
     for group, matches in zip((branches, fewer), together):
-        alone, = assigner().assign_batch([group], targets)
+        (alone,) = assigner().assign_batch([group], targets)
         assert all(torch.equal(a, b) for a, b in zip(matches[:4], alone[:4]))
 
 
-@pytest.mark.parametrize('num_gts', [(0, ), (0, 0), (30, 1)])
+@pytest.mark.parametrize('num_gts', [(0,), (0, 0), (30, 1)])
 def test_every_branch_and_image_gets_min_of_queries_and_boxes(num_gts):
     _, targets, branches = random_batch(num_gts)
-    matches, = assigner().assign_batch([branches], targets)
+    (matches,) = assigner().assign_batch([branches], targets)
     for branch in range(2):
         for image, num in enumerate(num_gts):
             found = pairs(matches, branch, image)
@@ -72,20 +78,20 @@ def test_every_branch_and_image_gets_min_of_queries_and_boxes(num_gts):
 
 def test_parts_give_the_same(monkeypatch):
     _, targets, branches = random_batch((5, 2))
-    whole, = assigner().assign_batch([branches], targets)
+    (whole,) = assigner().assign_batch([branches], targets)
     monkeypatch.setattr('mmdet_stable.utils.cache.CACHE_SIZED', 1)
-    parts, = assigner().assign_batch([branches], targets)
+    (parts,) = assigner().assign_batch([branches], targets)
     assert all(torch.equal(a, b) for a, b in zip(whole[:4], parts[:4]))
 
 
 def test_an_image_is_matched_on_its_own():
     """The modulator's rescaling must not look at other images or branches."""
     _, targets, branches = random_batch((4, 4))
-    before, = assigner().assign_batch([branches], targets)
+    (before,) = assigner().assign_batch([branches], targets)
     changed = branches.boxes_cxcywh.clone()
     changed[:, 1] = targets.boxes_cxcywh[1, 0]  # image 1 now has perfectly placed queries
     changed[1, 0] = 0.5
-    after, = assigner().assign_batch([Branches(branches.logits, changed, branches.prefixes)], targets)
+    (after,) = assigner().assign_batch([Branches(branches.logits, changed, branches.prefixes)], targets)
     assert pairs(before, 0, 0) == pairs(after, 0, 0)
 
 
@@ -94,5 +100,5 @@ def test_non_finite_predictions_are_named():
     targets = BatchTargets.from_instances([s.gt_instances for s in gts], [s.metainfo for s in gts])
     logits = torch.zeros(2, 2, 5, 7)
     logits[1, 0] = np.nan
-    with pytest.raises(ValueError, match='image 0 of the batch is not finite in branch "d1.loss"'):
+    with pytest.raises(ValueError, match=r'image 0 of the batch is not finite in branch "d1.loss"'):
         assigner().assign_batch([Branches(logits, torch.full((2, 2, 5, 4), 0.5), ('d0.', 'd1.'))], targets)

@@ -1,0 +1,24 @@
+# make demo: train, evaluate and look at a small Stable-DINO.   make test: run the tests.
+# Both create .venv first. Another interpreter: make test PYTHON=python3.12
+PYTHON ?= python3
+VENV := .venv/bin/python
+
+.PHONY: demo test lint doctor clean
+
+demo: .venv/ready
+	$(VENV) tools/demo.py
+
+test: .venv/ready
+	$(VENV) -m pytest
+
+lint:
+	pre-commit run --all-files
+
+doctor:
+	$(PYTHON) tools/doctor.py
+
+.venv/ready: tools/setup_env.py requirements/stack.txt setup.py
+	$(PYTHON) tools/setup_env.py
+
+clean:
+	rm -rf .venv work_dirs/demo data/digit_scenes

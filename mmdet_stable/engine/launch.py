@@ -1,0 +1,62 @@
+"""What ``tools/train.py`` and ``tools/test.py`` share: arguments, config and the distributed set-up of this machine."""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch.distributed
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """The arguments common to mmdet's tools."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go; default: work_dirs/<name of the config>')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, e.g. train_dataloader.batch_size=4 model.test_cfg.nms=None',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # Handed over by torch.distributed.launch; torchrun sets LOCAL_RANK itself.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config, apply the command line, and follow the hardware."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    cfg.setdefault('work_dir', str(Path('work_dirs') / Path(args.config).stem))
+    if get_device() == 'cpu' and args.launcher != 'none':
+        distribute_on_cpu(cfg)
+    return cfg
+
+
+def distribute_on_cpu(cfg: Config) -> None:
+    """Use gloo between CPU processes, where mmengine would insist on one CUDA device per process.
+
+    Raises:
+        ValueError: for launchers other than torch's.
+    """
+    if cfg.launcher != 'pytorch':
+        raise ValueError(
+            f'--launcher {cfg.launcher} needs one accelerator per process, and this machine has none; '
+            'use tools/dist_train.sh'
+        )
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    cfg.model_wrapper_cfg = dict(wrapper, **(cfg.get('model_wrapper_cfg') or {}), device_ids=None)
+    torch.distributed.init_process_group('gloo')

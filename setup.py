@@ -1,0 +1,35 @@
+"""Install with ``pip install -e .``; torch and mmcv first, see the README.
+
+torch and mmcv are not among the dependencies: pip could only build mmcv without its operators, or fail without saying
+why. Importing the package checks both, and says what to do.
+"""
+
+import runpy
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+versions = runpy.run_path(str(ROOT / 'mmdet_stable' / 'versions.py'))
+dependencies = [f'{name}{wanted}' for name, wanted in versions['REQUIREMENTS'].items() if name not in ('torch', 'mmcv')]
+
+setup(
+    name='mmdet_stable',
+    version=versions['__version__'],
+    description='Stable-DINO, DN-DETR and their relatives as MMDetection 3 components',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['mmdet_stable', 'mmdet_stable.*']),
+    python_requires='>=3.9',
+    install_requires=dependencies,
+    extras_require={
+        'demo': ['scikit-learn>=1.3'],
+        'dev': ['pytest>=8', 'ruff>=0.9', 'pre-commit>=3', 'scikit-learn>=1.3'],
+    },
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
+)

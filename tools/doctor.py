@@ -1,0 +1,146 @@
+"""Shows what this environment runs on, and the exact fix for what is wrong: python tools/doctor.py
+
+Exits with 1 if mmdet_stable cannot run. Needs nothing but the standard library.
+"""
+
+import importlib
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator, List, Optional, Tuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+# Found by path: importing the package itself would already fail on what is to be diagnosed.
+spec = importlib.util.spec_from_file_location('versions', ROOT / 'mmdet_stable' / 'versions.py')
+versions = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(versions)
+
+REBUILD_MMCV = versions.REQUIREMENTS['mmcv'].fix
+Finding = Tuple[str, str, Optional[str]]  # subject, what was found, the fix or None where all is well
+
+
+def main() -> int:
+    problems = 0
+    for subject, found, fix in findings():
+        print(f'{"ok " if fix is None else "BAD"} {subject:<28} {found}')
+        if fix is not None:
+            problems += 1
+            print(f'    fix: {fix}')
+    print(f'{problems} problem{"s" * (problems != 1)} found' if problems else 'everything mmdet_stable needs is here')
+    return min(problems, 1)
+
+
+def findings() -> Iterator[Finding]:
+    yield (
+        'python',
+        f'{platform.python_version()} on {platform.platform()}',
+        None if sys.version_info >= (3, 9) else ('use Python 3.9 to 3.12'),
+    )
+    for package in versions.REQUIREMENTS:
+        problem = versions.version_problem(package)
+        text, _, fix = (problem or '').partition(' Fix: ')
+        yield package, versions.installed_version(package) if problem is None else text, fix or None
+    if versions.installed_version('mmcv-lite'):
+        yield 'mmcv-lite', 'shadows mmcv and has no operators', REBUILD_MMCV
+    yield from import_findings()
+    if versions.installed_version('mmdet_stable') is None:
+        yield (
+            'mmdet_stable',
+            'not installed: configs work only from this folder',
+            f'pip install --no-build-isolation -e {ROOT}',
+        )
+    elif not any(map(versions.version_problem, versions.REQUIREMENTS)):
+        yield 'mmdet_stable', versions.installed_version('mmdet_stable'), import_error('mmdet_stable')
+
+
+def import_findings() -> Iterator[Finding]:
+    """torch, CUDA, and mmcv's compiled operators."""
+    if versions.installed_version('torch') is None:
+        return
+    error = import_error('torch')
+    if error:
+        yield 'torch', 'is installed but does not import', error
+        return
+    import torch
+
+    cuda = torch.cuda.is_available()
+    yield (
+        'CUDA',
+        f'{torch.cuda.get_device_name()}, torch built with CUDA {torch.version.cuda}'
+        if cuda
+        else ('none; training works on the CPU, slowly'),
+        missing_cuda_fix(torch),
+    )
+    if versions.version_problem('mmcv'):
+        return
+    yield from operator_findings(cuda)
+
+
+def missing_cuda_fix(torch) -> Optional[str]:
+    """A GPU that torch does not see."""
+    if torch.cuda.is_available() or shutil.which('nvidia-smi') is None:
+        return None
+    if subprocess.run(['nvidia-smi'], capture_output=True).returncode:
+        return None
+    return (
+        'this machine has a GPU, but this torch is a CPU build: reinstall torch for your CUDA version, then '
+        + REBUILD_MMCV
+    )
+
+
+def operator_findings(cuda: bool) -> Iterator[Finding]:
+    error = import_error('mmcv._ext')
+    if error is None:
+        yield 'mmcv._ext', 'loads', None
+    elif 'No module named' in error:
+        yield 'mmcv._ext', 'missing: mmcv was installed without its operators', REBUILD_MMCV
+    elif 'undefined symbol' in error or 'cannot open shared object' in error:
+        yield (
+            'mmcv._ext',
+            f'was built for another torch ({error})',
+            REBUILD_MMCV + ' (with the torch that is now installed)',
+        )
+    else:
+        yield 'mmcv._ext', error, REBUILD_MMCV
+    if error is None and cuda:
+        yield 'deformable attention, CUDA', *cuda_operator()
+
+
+def cuda_operator() -> Tuple[str, Optional[str]]:
+    """Run mmcv's CUDA kernel against its plain PyTorch version."""
+    import torch
+    from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction, multi_scale_deformable_attn_pytorch
+
+    shapes = torch.tensor([[6, 8], [3, 4]], device='cuda')
+    value = torch.rand(2, 60, 4, 8, device='cuda')
+    locations = torch.rand(2, 5, 4, 2, 3, 2, device='cuda')
+    weights = torch.rand(2, 5, 4, 2, 3, device='cuda')
+    start = torch.tensor([0, 48], device='cuda')
+    try:
+        result = MultiScaleDeformableAttnFunction.apply(value, shapes, start, locations, weights, 64)
+    except RuntimeError as error:
+        return f'does not run: {error}', 'build mmcv for this GPU: FORCE_CUDA=1 ' + REBUILD_MMCV
+    expected = multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
+    if torch.allclose(result, expected, atol=1e-4):
+        return 'runs, and agrees with PyTorch', None
+    return 'gives wrong values', 'build mmcv for this GPU: FORCE_CUDA=1 ' + REBUILD_MMCV
+
+
+def import_error(module: str) -> Optional[str]:
+    """Why an import fails, or None; tried in a process of its own, so that a crash is a finding too."""
+    run = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', f'import torch, {module}' if module != 'torch' else 'import torch'],
+        capture_output=True,
+        text=True,
+    )
+    lines: List[str] = run.stderr.strip().splitlines()
+    return (lines[-1] if lines else f'exit status {run.returncode}') if run.returncode else None
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Creates .venv with a stack that works: torch, mmcv with its operators, mmdet, and this package. `make` calls it.
+
+Compiling mmcv takes most of the time. The wheel is kept in a cache (~/.cache/mmdet_stable, or $MMDET_STABLE_CACHE)
+under the Python, torch and CUDA versions it was compiled for, so the next clone takes it from there. On a machine with
+an NVIDIA GPU, mmcv's CUDA kernels are compiled too, which needs nvcc of torch's CUDA version.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+from typing import Dict, Optional
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / '.venv'
+PYTHON = VENV / 'bin' / 'python'
+READY = VENV / 'ready'  # the Makefile looks at its date
+TORCH, MMCV = 'torch==2.13.0', 'mmcv==2.1.0'
+BUILD_TOOLS = ['setuptools<80', 'wheel', 'ninja']  # mmcv's build imports pkg_resources, which setuptools 80 dropped
+
+
+def main() -> None:
+    if not (3, 10) <= sys.version_info < (3, 14):
+        sys.exit(
+            f'setup: Python 3.10 to 3.13 is needed for {TORCH}, this is {sys.version.split()[0]}; '
+            'choose another with: make PYTHON=python3.12'
+        )
+    began = time.time()
+    if not PYTHON.exists():
+        step('creating .venv')
+        venv.create(VENV, with_pip=True)
+    step(f'installing {TORCH}')
+    pip('install', TORCH, *BUILD_TOOLS)
+    wheel = mmcv_wheel()
+    step(f'installing {wheel.name}')
+    pip('install', str(wheel), '-r', 'requirements/stack.txt')
+    pip('install', '--no-deps', '--no-build-isolation', '-e', '.')
+    step('checking')
+    if run([PYTHON, 'tools/doctor.py'], check=False):
+        sys.exit('setup: .venv is not usable yet, see above')
+    READY.touch()
+    step(f'ready after {(time.time() - began) / 60:.1f} minutes')
+
+
+def mmcv_wheel() -> Path:
+    """A wheel of mmcv with operators for this Python, torch and CUDA: from the cache, or compiled into it."""
+    gpu = has_cuda()
+    code = 'import sys, torch; print(sys.implementation.cache_tag, torch.__version__, torch.version.cuda, sep="-")'
+    target = subprocess.run([PYTHON, '-c', code], check=True, capture_output=True, text=True).stdout.strip()
+    target += '-gpu' if gpu else '-cpu'
+    cache = Path(os.environ.get('MMDET_STABLE_CACHE', '~/.cache/mmdet_stable')).expanduser() / target
+    found = sorted(cache.glob('mmcv-*.whl'))
+    if found:
+        return found[0]
+    jobs = os.environ.get('MAX_JOBS', str(os.cpu_count()))
+    step(f'compiling {MMCV} with its {"CUDA" if gpu else "CPU"} operators on {jobs} cores: 10 minutes or so, once')
+    scratch = cache / f'building-{os.getpid()}'
+    try:
+        pip(
+            'wheel',
+            '--no-deps',
+            '--no-build-isolation',
+            '--no-cache-dir',
+            '--no-binary',
+            'mmcv',
+            '-w',
+            str(scratch),
+            MMCV,
+            MMCV_WITH_OPS='1',
+            FORCE_CUDA=str(int(gpu)),
+            MAX_JOBS=jobs,
+        )
+        (wheel,) = scratch.glob('mmcv-*.whl')
+        return wheel.replace(cache / wheel.name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def has_cuda() -> bool:
+    """Whether mmcv gets CUDA kernels. A GPU without a compiler for them is an error."""
+    if shutil.which('nvidia-smi') is None or run(['nvidia-smi'], check=False, capture_output=True):
+        return False
+    home = Path(os.environ.get('CUDA_HOME', '/usr/local/cuda'))
+    if shutil.which('nvcc') is None and not (home / 'bin' / 'nvcc').exists():
+        sys.exit(
+            "setup: this machine has an NVIDIA GPU, but no nvcc to compile mmcv's CUDA kernels with; install the CUDA "
+            'toolkit of the version that torch was built for, or set CUDA_HOME'
+        )
+    return True
+
+
+def step(text: str) -> None:
+    print(f'setup: {text}', flush=True)
+
+
+def pip(*arguments: str, **environment: str) -> None:
+    run([PYTHON, '-m', 'pip', '--quiet', '--disable-pip-version-check', *arguments], environment=environment)
+
+
+def run(command: list, check: bool = True, environment: Optional[Dict[str, str]] = None, **kwargs) -> int:
+    result = subprocess.run(command, cwd=ROOT, env={**os.environ, **(environment or {})}, **kwargs)
+    if check and result.returncode:
+        sys.exit(f'setup: failed with exit status {result.returncode}: {" ".join(map(str, command))}')
+    return result.returncode
+
+
+if __name__ == '__main__':
+    main()

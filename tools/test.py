@@ -1,0 +1,36 @@
+"""Evaluate a checkpoint, with mmdet's conventions. Example:
+
+python tools/test.py configs/stable_dino_r50_12e.py work_dirs/stable_dino_r50_12e/epoch_12.pth
+"""
+
+from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmdet.evaluation import DumpDetResults
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmdet_stable.engine.launch import argument_parser, load_config
+
+
+def main() -> None:
+    parser = argument_parser('Evaluate a detector')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', help='dump the predictions to this pickle file')
+    parser.add_argument('--show', action='store_true', help='show the detections')
+    parser.add_argument('--show-dir', help='save drawn detections under the work dir, in this folder')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds between shown images')
+    args = parser.parse_args()
+    if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error(f'--out {args.out}: the file must end with .pkl or .pickle')
+
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        cfg = trigger_visualization_hook(cfg, args)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if args.out is not None:
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()
