@@ -21,9 +21,7 @@ def main() -> None:
     parser.add_argument('--work-dir', default=str(ROOT / 'work_dirs' / 'demo'))
     parser.add_argument('--data-root', default=str(ROOT / 'data' / 'digit_scenes'))
     parser.add_argument('--num-train', type=int, default=1000, help='training scenes')
-    parser.add_argument(
-        '--num-val', type=int, default=200, help='held-out scenes, from digits that training never sees'
-    )
+    parser.add_argument('--num-val', type=int, default=200, help='held-out scenes, of other digits')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
     args = parser.parse_args()
 

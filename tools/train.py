@@ -6,7 +6,7 @@ python tools/train.py configs/stable_dino_r50_12e.py --cfg-options train_dataloa
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmdet_stable.engine.launch import argument_parser, load_config
+from mmdet_stable.engine.launch import argument_parser, check_annotation_files, load_config
 
 
 def main() -> None:
@@ -24,6 +24,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     cfg = load_config(args)
+    check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
 
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'

@@ -3,9 +3,10 @@
 import argparse
 import os
 from pathlib import Path
+from typing import Sequence
 
 import torch.distributed
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 
 
@@ -40,6 +41,29 @@ def load_config(args: argparse.Namespace) -> Config:
     if get_device() == 'cpu' and args.launcher != 'none':
         distribute_on_cpu(cfg)
     return cfg
+
+
+def check_annotation_files(cfg: Config, keys: Sequence[str]) -> None:
+    """Look for the annotation files of data loaders and evaluators before anything is built.
+
+    Raises:
+        FileNotFoundError: naming every config key whose file is missing.
+    """
+    missing = []
+    for key in keys:
+        node = cfg.get(key)
+        while isinstance(node, ConfigDict) and 'dataset' in node:  # a loader, or a dataset that wraps another
+            node, key = node.dataset, f'{key}.dataset'
+        if not isinstance(node, ConfigDict) or not node.get('ann_file') or '://' in node.ann_file:
+            continue
+        path = Path(node.get('data_root') or '', node.ann_file)
+        if not path.exists():
+            missing.append(f'{key}.ann_file: {path}')
+    if missing:
+        raise FileNotFoundError(
+            'annotation files do not exist (set data_root and ann_file of the config, or --cfg-options):\n  '
+            + '\n  '.join(missing)
+        )
 
 
 def distribute_on_cpu(cfg: Config) -> None:

@@ -1,4 +1,7 @@
-"""Lets torch's safe loader (``weights_only=True``, the default since 2.6) read mmengine's checkpoints."""
+"""Lets torch's safe loader (``weights_only=True``, the default since torch 2.6) read mmengine's checkpoints."""
+
+import pickle
+from typing import Callable
 
 import numpy as np
 import torch
@@ -6,13 +9,25 @@ from mmengine.logging.history_buffer import HistoryBuffer
 
 
 def allow_mmengine_checkpoints() -> None:
-    """Allow-list the data classes that mmengine's Runner saves besides tensors: its logging buffers and their numpy
-    arrays.
+    """Allow-list what mmengine's Runner saves besides tensors: its logging buffers and their numpy arrays.
 
     Everything else in a checkpoint is still refused, so a file from a stranger cannot run code.
     """
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    # numpy 2 moved this module; a checkpoint may come from either side.
+    arrays = [
+        (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
+        for core in ('core', '_core')
+        for name in ('_reconstruct', 'scalar')
+    ]
     dtypes = [type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'bool')]
     torch.serialization.add_safe_globals(
-        [HistoryBuffer, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype, *dtypes]
+        [HistoryBuffer, (history_statistic, 'builtins.getattr'), *arrays, np.ndarray, np.dtype, *dtypes]
     )
+
+
+def history_statistic(owner: type, name: str) -> Callable:
+    """What ``getattr`` in a checkpoint becomes: mmengine's way to name a statistic of its buffers, and only that."""
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise pickle.UnpicklingError(f'a checkpoint may not read the attribute {name!r} of {owner!r}')
+    return getattr(owner, name)
