@@ -1,0 +1,168 @@
+"""The command line, as a user types it, on a few digit scenes: processes, checkpoints, resuming, errors."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmdet_stable.datasets import write_digit_scenes
+from tests.utils import ROOT
+
+CONFIG = ROOT / 'configs' / 'demo_digits.py'
+ENVIRONMENT = {
+    **os.environ,
+    'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',  # the shell scripts call "python"
+    'OMP_NUM_THREADS': '1',
+}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('tools')
+    write_digit_scenes(folder / 'scenes', num_train=8, num_val=4)
+    return folder
+
+
+def options(folder, **extra):
+    """--cfg-options for the tiny data, a tiny model, and one epoch of two iterations."""
+    annotations = f'{folder}/scenes/annotations/instances_val.json'
+    settings = {
+        **{f'{split}_dataloader.dataset.data_root': f'{folder}/scenes' for split in ('train', 'val', 'test')},
+        **{f'{split}_dataloader.num_workers': 0 for split in ('train', 'val', 'test')},
+        **{f'{split}_dataloader.persistent_workers': False for split in ('train', 'val', 'test')},
+        'val_evaluator.ann_file': annotations,
+        'test_evaluator.ann_file': annotations,
+        'train_dataloader.batch_size': 2,
+        'model.decoder.num_layers': 1,
+        'model.encoder.num_layers': 1,
+        'train_cfg.max_epochs': 1,
+        'train_cfg.val_interval': 1,
+        'default_hooks.checkpoint.max_keep_ckpts': 3,
+        **extra,
+    }
+    return ['--cfg-options', *(f'{key}={value}' for key, value in settings.items())]
+
+
+def run(*command, cwd=ROOT, check=True, **environment):
+    result = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env={**ENVIRONMENT, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert not check or result.returncode == 0, result.stdout[-3000:]
+    return result.stdout
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        return str(sock.getsockname()[1])
+
+
+@pytest.fixture(scope='module')
+def trained(folder):
+    """One epoch on two processes by dist_train.sh."""
+    work_dir = folder / 'two_processes'
+    output = run('tools/dist_train.sh', CONFIG, 2, '--work-dir', work_dir, *options(folder), PORT=free_port())
+    return work_dir, output
+
+
+def test_dist_train_on_two_processes(trained):
+    work_dir, output = trained
+    assert (work_dir / 'epoch_1.pth').exists() and 'coco/bbox_mAP' in output
+    assert '[1][2/2]' in output  # 8 images, 2 processes of 2: two iterations each
+    assert 'GPU number: 2' in output and 'dist' in output
+
+
+def test_resume_continues(trained, folder):
+    work_dir, _ = trained
+    two_epochs = options(folder, **{'train_cfg.max_epochs': 2})
+    output = run(sys.executable, 'tools/train.py', CONFIG, '--work-dir', work_dir, '--resume', *two_epochs)
+    assert 'resumed epoch: 1' in output and '[2][4/4]' in output and (work_dir / 'epoch_2.pth').exists()
+
+
+def test_evaluation_of_a_checkpoint(trained, folder):
+    work_dir, _ = trained
+    arguments = [CONFIG, work_dir / 'epoch_1.pth']
+    extra = ['--work-dir', folder / 'test', *options(folder)]
+    alone = run(sys.executable, 'tools/test.py', *arguments, '--out', folder / 'out.pkl', *extra)
+    distributed = run('tools/dist_test.sh', *arguments, 2, *extra, PORT=free_port())
+    assert (folder / 'out.pkl').exists()
+    # The same AP on one process and on two.
+    found = [
+        line.split('coco/bbox_mAP: ')[1].split()[0]
+        for out in (alone, distributed)
+        for line in out.splitlines()
+        if 'coco/bbox_mAP: ' in line
+    ]
+    assert len(found) == 2 and found[0] == found[1]
+
+
+def test_two_nodes_on_loopback(folder):
+    command = ['tools/dist_train.sh', CONFIG, '1', '--work-dir', folder / 'two_nodes', *options(folder)]
+    port = free_port()
+    nodes = [
+        subprocess.Popen(
+            list(map(str, command)),
+            cwd=ROOT,
+            env={**ENVIRONMENT, 'NNODES': '2', 'NODE_RANK': str(rank), 'MASTER_ADDR': '127.0.0.1', 'PORT': port},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs[0][-3000:]
+    assert (folder / 'two_nodes' / 'epoch_1.pth').exists()
+
+
+def test_inferencer_from_another_folder(trained, folder):
+    """With the config that training saved beside its checkpoints."""
+    work_dir, _ = trained
+    code = (
+        'from mmdet.apis import DetInferencer\n'
+        f'inferencer = DetInferencer({str(work_dir / CONFIG.name)!r}, weights={str(work_dir / "epoch_1.pth")!r}, device="cpu",'
+        ' show_progress=False)\n'
+        f'result = inferencer({str(folder / "scenes" / "val" / "000001.png")!r}, out_dir="out")\n'
+        'print("boxes:", len(result["predictions"][0]["bboxes"]), inferencer.model.dataset_meta["classes"])'
+    )
+    elsewhere = folder / 'elsewhere'
+    elsewhere.mkdir()
+    output = run(sys.executable, '-c', code, cwd=elsewhere)
+    assert 'boxes: ' in output and "'9'" in output and (elsewhere / 'out' / 'vis' / '000001.png').exists()
+
+
+@pytest.mark.parametrize(
+    'setting,message',
+    [
+        (
+            {'model.bbox_head.num_classes': 3},
+            'ValueError: model.bbox_head.num_classes=3, but train_dataloader.dataset has 10',
+        ),
+        ({'val_evaluator.ann_file': 'none.json'}, 'val_evaluator.ann_file: none.json'),
+        ({'train_dataloader.dataset.ann_file': 'none.json'}, 'train_dataloader.dataset.ann_file: '),
+        ({'model.bbox_head.loss_cls.f1': 's^9'}, "unknown f1='s^9'; known are '1'"),
+        ({'load_from': 'none.pth'}, 'FileNotFoundError: none.pth'),
+    ],
+    ids=['classes', 'evaluator', 'annotations', 'f1', 'checkpoint'],
+)
+def test_mistakes_are_explained_before_the_first_step(folder, setting, message):
+    arguments = ['--work-dir', folder / 'mistakes', *options(folder, **setting)]
+    output = run(sys.executable, 'tools/train.py', CONFIG, *arguments, check=False)
+    assert message in output and 'Epoch(train)' not in output
+
+
+def test_checkpoint_of_another_model_is_refused(trained, folder):
+    work_dir, _ = trained
+    before = (work_dir / 'epoch_1.pth').read_bytes()
+    arguments = ['--work-dir', folder / 'mistakes', *options(folder, **{'model.num_queries': 17})]
+    output = run(sys.executable, 'tools/test.py', CONFIG, work_dir / 'epoch_1.pth', *arguments, check=False)
+    assert 'query_embedding.weight: (40, 128) in the checkpoint, (17, 128) in the model' in output
+    assert (work_dir / 'epoch_1.pth').read_bytes() == before
