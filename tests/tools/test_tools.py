@@ -144,7 +144,7 @@ def test_inferencer_from_another_folder(trained, folder):
     [
         (
             {'model.bbox_head.num_classes': 3},
-            'ValueError: model.bbox_head.num_classes=3, but train_dataloader.dataset has 10',
+            'model.bbox_head.num_classes=3, but train_dataloader.dataset has 10',
         ),
         ({'val_evaluator.ann_file': 'none.json'}, 'val_evaluator.ann_file: none.json'),
         ({'train_dataloader.dataset.ann_file': 'none.json'}, 'train_dataloader.dataset.ann_file: '),

@@ -1,0 +1,59 @@
+"""The README's examples are executed as they stand."""
+
+import re
+
+import torch
+from mmengine.config import Config
+from mmengine.hub import get_config
+
+from tests.utils import ROOT, build, samples, shrunk
+
+BLOCKS = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), flags=re.S)
+CONFIGS = [block for block in BLOCKS if '_base_' in block]
+
+
+def load(text, tmp_path):
+    path = tmp_path / 'example.py'
+    path.write_text(text.replace('/path/to/mmdet_stable', str(ROOT)))
+    return Config.fromfile(path)
+
+
+def test_own_data_needs_place_and_classes_only(tmp_path):
+    cfg = load(CONFIGS[0], tmp_path)
+    assert cfg.model.type == 'StableDINO' and cfg.model.bbox_head.num_classes == 3
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.data_root == 'data/bccd/' and loader.dataset.metainfo.classes == (
+            'RBC',
+            'WBC',
+            'Platelets',
+        )
+    assert cfg.test_evaluator.ann_file == cfg.val_evaluator.ann_file == 'data/bccd/annotations/instances_val.json'
+
+
+def test_mixing_into_mmdets_deformable_detr(tmp_path):
+    cfg = load(CONFIGS[1], tmp_path)
+    # Width 256 is hard-coded in mmdet's two-stage Deformable-DETR.
+    small = Config._merge_a_into_b(shrunk(width=256, num_heads=8, num_layers=1, num_levels=4), cfg.model)
+    model = build(small).train()
+    assert (
+        type(model).__name__ == 'DeformableDETR' and type(model.bbox_head.loss_cls).__name__ == 'PositionSupervisedLoss'
+    )
+    images, batch = torch.randn(2, 3, 64, 96), samples((2, 1), (64, 96))
+    losses = model.loss(images, batch)
+    sum(value.sum() for value in losses.values()).backward()
+    assert all(value.isfinite().all() for value in losses.values())
+    assert len(model.eval().predict(images, batch)) == 2
+
+
+def test_assigner_in_mmdets_detr():
+    """Softmax scores, whose cost has no batched form, in a head that matches image by image: mmdet's losses."""
+    results = []
+    for assigner in ('HungarianAssigner', 'StableHungarianAssigner'):
+        cfg = get_config('mmdet::detr/detr_r50_8xb2-150e_coco.py').model
+        cfg.backbone.update(depth=18, init_cfg=None)
+        cfg.neck.in_channels = [512]
+        cfg.train_cfg.assigner.type = assigner
+        model = build(cfg).eval()  # without dropout
+        results.append(model.loss(torch.ones(1, 3, 64, 64), samples((3,), (64, 64))))
+    for name, value in results[0].items():
+        torch.testing.assert_close(results[1][name], value, msg=name)
