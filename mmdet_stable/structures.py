@@ -68,14 +68,14 @@ class BatchTargets(NamedTuple):
         num_gts = tuple(len(image_boxes) for image_boxes in boxes)
         img_shapes = tuple(tuple(meta['img_shape'][:2]) for meta in img_metas)
         device = boxes[0].device
-        whwh = torch.tensor([(w, h, w, h) for h, w in img_shapes], dtype=torch.float32).to(device)
+        whwh = torch.tensor([(w, h, w, h) for h, w in img_shapes], dtype=torch.float32).to(device, non_blocking=True)
         valid = torch.arange(max(num_gts)) < torch.tensor(num_gts)[:, None]
         boxes_xyxy = pad_sequence(boxes, batch_first=True)
         return cls(
             labels=pad_sequence([instances.labels for instances in gt_instances], batch_first=True),
             boxes_cxcywh=bbox_xyxy_to_cxcywh(boxes_xyxy / whwh[:, None]),
             boxes_xyxy=boxes_xyxy,
-            valid=valid.to(device),
+            valid=valid.to(device, non_blocking=True),
             whwh=whwh,
             num_gts=num_gts,
             img_shapes=img_shapes,
@@ -133,6 +133,8 @@ class DenoisingLayout(NamedTuple):
             for group in range(self.num_groups)
             for gt in range(num)
         ]
-        image, query, gt = torch.tensor(pairs, dtype=torch.long).reshape(-1, 3).to(device).repeat(num_branches, 1).T
+        image, query, gt = (
+            torch.tensor(pairs, dtype=torch.long).reshape(-1, 3).to(device, non_blocking=True).repeat(num_branches, 1).T
+        )
         branch = torch.arange(num_branches, device=device).repeat_interleave(len(pairs))
         return Matches(branch, image, query, gt, num_branches)

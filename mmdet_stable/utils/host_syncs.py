@@ -22,8 +22,8 @@ class HostSyncCounter:
     """Counts the points of a ``with`` block at which the host waits for the device, in ``count``.
 
     On CUDA these are torch's own synchronisation warnings. Without CUDA, where nothing ever waits, they are the calls
-    that would: ``.cpu()``, reading a value (``item``, ``if tensor``, ``max(tensor, 1)``), ``nonzero``, ``unique``, and
-    indexing with a boolean mask.
+    that would: ``.cpu()``, ``new_tensor``, reading a value (``item``, ``if tensor``, ``max(tensor, 1)``), ``nonzero``,
+    ``unique``, and indexing with a boolean mask.
 
     Args:
         device: of the tensors in the block.
@@ -56,14 +56,14 @@ class HostSyncCounter:
 
 
 class _CopyMode(TorchFunctionMode):
-    """Copies to the host, which on CPU tensors never reach the dispatcher."""
+    """Copies between host and device, which on CPU tensors never reach the dispatcher."""
 
     def __init__(self, counter: HostSyncCounter) -> None:
         super().__init__()
         self.counter = counter
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        self.counter.count += func is torch.Tensor.cpu
+        self.counter.count += func in (torch.Tensor.cpu, torch.Tensor.new_tensor)
         return func(*args, **(kwargs or {}))
 
 

@@ -128,8 +128,8 @@ def test_inferencer_from_another_folder(trained, folder):
     work_dir, _ = trained
     code = (
         'from mmdet.apis import DetInferencer\n'
-        f'inferencer = DetInferencer({str(work_dir / CONFIG.name)!r}, weights={str(work_dir / "epoch_1.pth")!r}, device="cpu",'
-        ' show_progress=False)\n'
+        f'config, weights = {str(work_dir / CONFIG.name)!r}, {str(work_dir / "epoch_1.pth")!r}\n'
+        'inferencer = DetInferencer(config, weights=weights, device="cpu", show_progress=False)\n'
         f'result = inferencer({str(folder / "scenes" / "val" / "000001.png")!r}, out_dir="out")\n'
         'print("boxes:", len(result["predictions"][0]["bboxes"]), inferencer.model.dataset_meta["classes"])'
     )

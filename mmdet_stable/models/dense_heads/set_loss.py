@@ -4,13 +4,13 @@ from typing import Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmdet.models.losses import QualityFocalLoss
-from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import reduce_mean
 from mmengine.dist import is_distributed
 from torch import Tensor, nn
 
 from mmdet_stable.models.losses import PositionSupervisedLoss, rescale_targets
-from mmdet_stable.models.task_modules import Pairwise
+from mmdet_stable.models.task_modules import Pairwise, iou_and_giou
 from mmdet_stable.structures import BatchTargets, Branches, Matches
 
 TARGET_RESCALES = (None, 'one', 'max_iou')
@@ -77,7 +77,7 @@ class SetLoss:
                 bbox = self.loss_bbox(pos_cxcywh, gt_cxcywh, reduction_override='none').sum(-1)
                 iou = self.loss_iou(pos_xyxy, gt_xyxy, reduction_override='none')
             with torch.no_grad():
-                quality = bbox_overlaps(pos_xyxy, gt_xyxy, is_aligned=True)
+                quality, _ = iou_and_giou(pos_xyxy.unbind(-1), gt_xyxy.unbind(-1))
 
             losses: Dict[str, Tensor] = {}
             for group, *parts in zip(groups, quality.split(sizes), bbox.split(sizes), iou.split(sizes)):

@@ -1,7 +1,7 @@
 """Quantities of every (ground truth, query) pair of a batch, shared by the match costs."""
 
 from functools import cached_property
-from typing import Tuple
+from typing import Sequence, Tuple
 
 import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
@@ -54,17 +54,8 @@ class Pairwise:
 
     @cached_property
     def _iou_and_giou(self) -> Tuple[Tensor, Tensor]:
-        eps = 1e-6  # square pixels, as in mmdet
         boxes_xyxy = bbox_cxcywh_to_xyxy(self.branches.boxes_cxcywh) * self.targets.whwh[:, None]
-        px1, py1, px2, py2 = self._pred_planes(boxes_xyxy)
-        gx1, gy1, gx2, gy2 = self._gt_planes(self.targets.boxes_xyxy)
-        inter = (torch.minimum(px2, gx2) - torch.maximum(px1, gx1)).clamp_(min=0)
-        inter.mul_((torch.minimum(py2, gy2) - torch.maximum(py1, gy1)).clamp_(min=0))
-        union = ((px2 - px1) * (py2 - py1) + (gx2 - gx1) * (gy2 - gy1)).sub_(inter).clamp_(min=eps)
-        iou = inter.div_(union)
-        enclosure = torch.maximum(px2, gx2) - torch.minimum(px1, gx1)
-        enclosure.mul_(torch.maximum(py2, gy2) - torch.minimum(py1, gy1)).clamp_(min=eps)
-        return iou, union.div_(enclosure).add_(iou).sub_(1)
+        return iou_and_giou(self._pred_planes(boxes_xyxy), self._gt_planes(self.targets.boxes_xyxy))
 
     @staticmethod
     def _pred_planes(boxes: Tensor) -> Tensor:
@@ -75,3 +66,23 @@ class Pairwise:
     def _gt_planes(boxes: Tensor) -> Tensor:
         """(B, G, 4) -> four contiguous planes (B, G, 1)."""
         return boxes.permute(2, 0, 1).contiguous().unsqueeze(3)
+
+
+def iou_and_giou(boxes: Sequence[Tensor], others: Sequence[Tensor], eps: float = 1e-6) -> Tuple[Tensor, Tensor]:
+    """IoU in [0, 1] and generalised IoU in [-1, 1] of boxes given as planes, without gradient.
+
+    The values are those of mmdet's ``bbox_overlaps``, which needs the coordinates side by side, and which makes the host
+    wait for a GPU at every call.
+
+    Args:
+        boxes, others: x1, y1, x2, y2 in pixels, each of any shapes that broadcast.
+        eps: smallest area, in square pixels.
+    """
+    (px1, py1, px2, py2), (gx1, gy1, gx2, gy2) = boxes, others
+    inter = (torch.minimum(px2, gx2) - torch.maximum(px1, gx1)).clamp_(min=0)
+    inter.mul_((torch.minimum(py2, gy2) - torch.maximum(py1, gy1)).clamp_(min=0))
+    union = ((px2 - px1) * (py2 - py1) + (gx2 - gx1) * (gy2 - gy1)).sub_(inter).clamp_(min=eps)
+    iou = inter.div_(union)
+    enclosure = torch.maximum(px2, gx2) - torch.minimum(px1, gx1)
+    enclosure.mul_(torch.maximum(py2, gy2) - torch.minimum(py1, gy1)).clamp_(min=eps)
+    return iou, union.div_(enclosure).add_(iou).sub_(1)
