@@ -11,8 +11,8 @@ demo: .venv/ready
 test: .venv/ready
 	$(VENV) -m pytest
 
-lint:
-	pre-commit run --all-files
+lint: .venv/ready
+	$(VENV) -m pip install --quiet pre-commit && $(VENV) -m pre_commit run --all-files
 
 doctor:
 	$(PYTHON) tools/doctor.py

@@ -71,8 +71,8 @@ class Pairwise:
 def iou_and_giou(boxes: Sequence[Tensor], others: Sequence[Tensor], eps: float = 1e-6) -> Tuple[Tensor, Tensor]:
     """IoU in [0, 1] and generalised IoU in [-1, 1] of boxes given as planes, without gradient.
 
-    The values are those of mmdet's ``bbox_overlaps``, which needs the coordinates side by side, and which makes the host
-    wait for a GPU at every call.
+    The values are those of mmdet's ``bbox_overlaps``, which needs the coordinates side by side and makes the host wait
+    for a GPU at every call.
 
     Args:
         boxes, others: x1, y1, x2, y2 in pixels, each of any shapes that broadcast.
