@@ -1,5 +1,5 @@
 # make demo: train, evaluate and look at a small Stable-DINO.   make test: run the tests.
-# Both create .venv first. Another interpreter: make test PYTHON=python3.12
+# Both create .venv first. Another interpreter: make clean test PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv/bin/python
 
@@ -15,7 +15,7 @@ lint: .venv/ready
 	$(VENV) -m pip install --quiet pre-commit && $(VENV) -m pre_commit run --all-files
 
 doctor:
-	$(PYTHON) tools/doctor.py
+	$(if $(wildcard $(VENV)),$(VENV),$(PYTHON)) tools/doctor.py
 
 .venv/ready: tools/setup_env.py requirements/stack.txt setup.py
 	$(PYTHON) tools/setup_env.py

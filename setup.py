@@ -16,7 +16,7 @@ dependencies = [f'{name}{wanted}' for name, wanted in versions['REQUIREMENTS'].i
 setup(
     name='mmdet_stable',
     version=versions['__version__'],
-    description='Stable-DINO, DN-DETR and their relatives as MMDetection 3 components',
+    description='Stable-DINO for MMDetection 3: stable matching and memory fusion as components',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

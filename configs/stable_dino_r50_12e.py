@@ -24,3 +24,9 @@ model = dict(
     ),
     test_cfg=dict(nms=dict(type='nms', iou_threshold=0.8)),
 )
+
+# Checks before the first step. Not in custom_hooks, a list that a child config would replace.
+default_hooks = dict(
+    dataset_check=dict(type='DatasetCheckHook'),
+    fine_tune_classes=dict(type='FineTuneClassesHook'),
+)

@@ -29,7 +29,7 @@ REQUIREMENTS: Dict[str, VersionRange] = {
         '2.1.0',
         '2.2.0',
         'pip uninstall -y mmcv mmcv-lite; pip install "setuptools<80" wheel ninja; '
-        'MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0',
+        'MMCV_WITH_OPS=1 pip install --no-cache-dir --no-binary mmcv --no-build-isolation mmcv==2.1.0',
     ),
     'mmdet': VersionRange('3.3.0', '3.4.0', 'pip install mmdet==3.3.0'),
     'pycocotools': VersionRange('2.0.6', '3', 'pip install pycocotools'),

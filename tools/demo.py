@@ -5,7 +5,10 @@ A second call continues an interrupted training; after a finished one it only ev
 
 import argparse
 from pathlib import Path
+from typing import List
 
+import cv2
+import numpy as np
 from mmdet.apis import DetInferencer
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
@@ -31,7 +34,7 @@ def main() -> None:
     runner = Runner.from_cfg(cfg)
     runner.train()
     metrics = runner.test()
-    picture = draw_detections(cfg, sorted((data_root / 'val').glob('*.png'))[0])
+    picture = draw_detections(cfg, sorted((data_root / 'val').glob('*.png'))[:6])
     print(f'\nCOCO AP on {args.num_val} held-out scenes: {metrics["coco/bbox_mAP"]:.3f}')
     print(f'checkpoint: {find_latest_checkpoint(cfg.work_dir)}\npicture:    {picture}')
 
@@ -48,12 +51,18 @@ def demo_config(data_root: Path, work_dir: str) -> Config:
     return cfg
 
 
-def draw_detections(cfg: Config, image: Path) -> Path:
-    """Detect with mmdet's inferencer, as a user would, and return the drawn picture."""
-    checkpoint = find_latest_checkpoint(cfg.work_dir)
-    inferencer = DetInferencer(cfg.filename, weights=checkpoint, show_progress=False)
-    inferencer(str(image), out_dir=cfg.work_dir, pred_score_thr=0.3)
-    return Path(cfg.work_dir) / 'vis' / image.name
+def draw_detections(cfg: Config, images: List[Path], scale: int = 3, columns: int = 3) -> Path:
+    """Detect with mmdet's inferencer, as a user would, and save the drawings side by side as one picture."""
+    inferencer = DetInferencer(cfg, weights=find_latest_checkpoint(cfg.work_dir), show_progress=False)
+    # Enlarged, so that boxes and labels are drawn finely; the model sees its own size all the same.
+    scenes = [
+        cv2.resize(cv2.imread(str(path)), None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) for path in images
+    ]
+    drawn = inferencer(scenes, return_vis=True, pred_score_thr=0.3, no_save_pred=True)['visualization']
+    rows = [np.hstack(drawn[start : start + columns]) for start in range(0, len(drawn), columns)]
+    picture = Path(cfg.work_dir) / 'detections.png'
+    cv2.imwrite(str(picture), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))
+    return picture
 
 
 if __name__ == '__main__':

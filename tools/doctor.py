@@ -6,6 +6,7 @@ Exits with 1 if mmdet_stable cannot run. Needs nothing but the standard library.
 import importlib
 import importlib.util
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 # Found by path: importing the package itself would already fail on what is to be diagnosed.
 spec = importlib.util.spec_from_file_location('versions', ROOT / 'mmdet_stable' / 'versions.py')
@@ -36,11 +36,8 @@ def main() -> int:
 
 
 def findings() -> Iterator[Finding]:
-    yield (
-        'python',
-        f'{platform.python_version()} on {platform.platform()}',
-        None if sys.version_info >= (3, 9) else ('use Python 3.9 to 3.12'),
-    )
+    fix = None if sys.version_info >= (3, 9) else 'use Python 3.9 or newer'
+    yield 'python', f'{platform.python_version()} on {platform.platform()}', fix
     for package in versions.REQUIREMENTS:
         problem = versions.version_problem(package)
         text, _, fix = (problem or '').partition(' Fix: ')
@@ -51,7 +48,7 @@ def findings() -> Iterator[Finding]:
     if versions.installed_version('mmdet_stable') is None:
         yield (
             'mmdet_stable',
-            'not installed: configs work only from this folder',
+            'not installed, so that configs cannot import it',
             f'pip install --no-build-isolation -e {ROOT}',
         )
     elif not any(map(versions.version_problem, versions.REQUIREMENTS)):
@@ -94,21 +91,28 @@ def missing_cuda_fix(torch) -> Optional[str]:
 
 
 def operator_findings(cuda: bool) -> Iterator[Finding]:
+    error = import_error('mmcv')
+    if error is not None:
+        missing = re.search(r"No module named '(\w+)'", error)
+        yield 'mmcv', f'does not import: {error}', f'pip install {missing[1]}' if missing else library_fix(error)
+        return
     error = import_error('mmcv._ext')
     if error is None:
         yield 'mmcv._ext', 'loads', None
-    elif 'No module named' in error:
+    elif "No module named 'mmcv._ext'" in error:
         yield 'mmcv._ext', 'missing: mmcv was installed without its operators', REBUILD_MMCV
-    elif 'undefined symbol' in error or 'cannot open shared object' in error:
-        yield (
-            'mmcv._ext',
-            f'was built for another torch ({error})',
-            REBUILD_MMCV + ' (with the torch that is now installed)',
-        )
     else:
-        yield 'mmcv._ext', error, REBUILD_MMCV
+        yield 'mmcv._ext', f'was built for another torch, or is damaged ({error})', REBUILD_MMCV
     if error is None and cuda:
         yield 'deformable attention, CUDA', *cuda_operator()
+
+
+def library_fix(error: str) -> str:
+    """What to do about an import that fails for want of a system library, such as OpenCV's libGL."""
+    library = re.search(r'(\S+\.so[.\d]*): cannot open shared object', error)
+    if library and 'libGL' in library[1]:
+        return 'apt-get install libgl1, or: pip uninstall -y opencv-python; pip install opencv-python-headless'
+    return f'install the system library {library[1]}' if library else REBUILD_MMCV
 
 
 def cuda_operator() -> Tuple[str, Optional[str]]:
@@ -121,14 +125,15 @@ def cuda_operator() -> Tuple[str, Optional[str]]:
     locations = torch.rand(2, 5, 4, 2, 3, 2, device='cuda')
     weights = torch.rand(2, 5, 4, 2, 3, device='cuda')
     start = torch.tensor([0, 48], device='cuda')
+    rebuild = 'build mmcv for this GPU: ' + REBUILD_MMCV.replace('MMCV_WITH_OPS', 'FORCE_CUDA=1 MMCV_WITH_OPS')
     try:
         result = MultiScaleDeformableAttnFunction.apply(value, shapes, start, locations, weights, 64)
     except RuntimeError as error:
-        return f'does not run: {error}', 'build mmcv for this GPU: FORCE_CUDA=1 ' + REBUILD_MMCV
+        return f'does not run: {error}', rebuild
     expected = multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
     if torch.allclose(result, expected, atol=1e-4):
         return 'runs, and agrees with PyTorch', None
-    return 'gives wrong values', 'build mmcv for this GPU: FORCE_CUDA=1 ' + REBUILD_MMCV
+    return 'gives wrong values', rebuild
 
 
 def import_error(module: str) -> Optional[str]:

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 from typing import Dict, Optional
 
@@ -19,30 +18,44 @@ VENV = ROOT / '.venv'
 PYTHON = VENV / 'bin' / 'python'
 READY = VENV / 'ready'  # the Makefile looks at its date
 TORCH, MMCV = 'torch==2.13.0', 'mmcv==2.1.0'
-BUILD_TOOLS = ['setuptools<80', 'wheel', 'ninja']  # mmcv's build imports pkg_resources, which setuptools 80 dropped
+BUILD_TOOLS = ['setuptools<80', 'wheel', 'ninja']  # mmcv's build imports pkg_resources, gone from newer setuptools
+PYTHONS = (3, 11), (3, 13)  # of requirements/stack.txt
 
 
 def main() -> None:
-    if not (3, 10) <= sys.version_info < (3, 14):
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         sys.exit(
-            f'setup: Python 3.10 to 3.13 is needed for {TORCH}, this is {sys.version.split()[0]}; '
-            'choose another with: make PYTHON=python3.12'
+            f'setup: Python {"{}.{}".format(*PYTHONS[0])} to {"{}.{}".format(*PYTHONS[1])} is needed, this is '
+            f'{sys.version.split()[0]}; choose another with: make PYTHON=python3.12'
         )
     began = time.time()
-    if not PYTHON.exists():
-        step('creating .venv')
-        venv.create(VENV, with_pip=True)
+    create_venv()
     step(f'installing {TORCH}')
     pip('install', TORCH, *BUILD_TOOLS)
     wheel = mmcv_wheel()
     step(f'installing {wheel.name}')
-    pip('install', str(wheel), '-r', 'requirements/stack.txt')
+    pip('install', '-r', 'requirements/stack.txt')
+    pip(
+        'install', '--force-reinstall', '--no-deps', str(wheel)
+    )  # the same version may be there, built for another torch
     pip('install', '--no-deps', '--no-build-isolation', '-e', '.')
     step('checking')
     if run([PYTHON, 'tools/doctor.py'], check=False):
         sys.exit('setup: .venv is not usable yet, see above')
     READY.touch()
     step(f'ready after {(time.time() - began) / 60:.1f} minutes')
+
+
+def create_venv() -> None:
+    """Create .venv, unless one with this Python version is there already."""
+    code = 'import pip, sys; sys.exit(sys.version_info[:2] != ({}, {}))'.format(*sys.version_info[:2])
+    if PYTHON.exists() and not run([PYTHON, '-c', code], check=False, capture_output=True):
+        return
+    step(f'creating .venv with Python {sys.version.split()[0]}')
+    shutil.rmtree(VENV, ignore_errors=True)
+    if run([sys.executable, '-m', 'venv', str(VENV)], check=False):
+        shutil.rmtree(VENV, ignore_errors=True)
+        sys.exit('setup: could not create .venv; on Debian and Ubuntu: apt-get install python3-venv')
 
 
 def mmcv_wheel() -> Path:

@@ -3,7 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-from typing import Sequence
+from typing import Iterator, Sequence, Tuple
 
 import torch.distributed
 from mmengine.config import Config, ConfigDict, DictAction
@@ -37,7 +37,8 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
-    cfg.setdefault('work_dir', str(Path('work_dirs') / Path(args.config).stem))
+    if cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     if get_device() == 'cpu' and args.launcher != 'none':
         distribute_on_cpu(cfg)
     return cfg
@@ -51,19 +52,27 @@ def check_annotation_files(cfg: Config, keys: Sequence[str]) -> None:
     """
     missing = []
     for key in keys:
-        node = cfg.get(key)
-        while isinstance(node, ConfigDict) and 'dataset' in node:  # a loader, or a dataset that wraps another
-            node, key = node.dataset, f'{key}.dataset'
-        if not isinstance(node, ConfigDict) or not node.get('ann_file') or '://' in node.ann_file:
-            continue
-        path = Path(node.get('data_root') or '', node.ann_file)
-        if not path.exists():
-            missing.append(f'{key}.ann_file: {path}')
+        for path, node in annotated(cfg.get(key), key):
+            file = os.path.join(node.get('data_root') or '', node.ann_file)
+            if not node.get('backend_args') and '://' not in file and not os.path.exists(file):
+                missing.append(f'{path}.ann_file: {file}')
     if missing:
         raise FileNotFoundError(
             'annotation files do not exist (set data_root and ann_file of the config, or --cfg-options):\n  '
             + '\n  '.join(missing)
         )
+
+
+def annotated(node: object, path: str) -> Iterator[Tuple[str, ConfigDict]]:
+    """The parts of a loader or evaluator that have an ``ann_file``, however deep they are wrapped, with their keys."""
+    if isinstance(node, (list, tuple)):
+        for index, part in enumerate(node):
+            yield from annotated(part, f'{path}[{index}]')
+    elif isinstance(node, ConfigDict):
+        if node.get('ann_file'):
+            yield path, node
+        for key in ('dataset', 'datasets'):
+            yield from annotated(node.get(key), f'{path}.{key}')
 
 
 def distribute_on_cpu(cfg: Config) -> None:
@@ -82,5 +91,5 @@ def distribute_on_cpu(cfg: Config) -> None:
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
-    cfg.model_wrapper_cfg = dict(wrapper, **(cfg.get('model_wrapper_cfg') or {}), device_ids=None)
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
     torch.distributed.init_process_group('gloo')

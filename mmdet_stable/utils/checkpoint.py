@@ -28,6 +28,6 @@ def check_state_dict_shapes(model: nn.Module, state_dict: Mapping[str, Tensor], 
     raise ValueError(
         f'{len(wrong)} weights of the checkpoint do not fit the model, nothing was loaded:\n{shown}{more}\n'
         'Use the config the checkpoint was trained with. Where only the class count differs: to test, set '
-        'model.bbox_head.num_classes to that of the checkpoint; to fine-tune, keep '
-        'custom_hooks=[dict(type="FineTuneClassesHook")], which drops the class weights and reports them.'
+        "model.bbox_head.num_classes to that of the checkpoint; to fine-tune, keep the config's FineTuneClassesHook, "
+        'which drops the class weights and reports them.'
     )

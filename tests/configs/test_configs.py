@@ -13,6 +13,7 @@ CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' n
 def test_config_trains_and_predicts(path):
     cfg = Config.fromfile(path)
     assert cfg.custom_imports.imports == ['mmdet_stable'] and cfg.randomness.seed == 60
+    assert {hook.type for hook in cfg.default_hooks.values()} >= {'DatasetCheckHook', 'FineTuneClassesHook'}
     num_classes = cfg.model.bbox_head.num_classes
     model = build(tiny_model_cfg(str(path.relative_to(ROOT)), num_classes=num_classes)).train()
     images, batch = torch.randn(2, 3, 64, 96), samples((3, 1), (64, 96), num_classes)

@@ -46,6 +46,18 @@ def test_seed_and_second_call(scenes, tmp_path):
     )
 
 
+def test_training_and_validation_never_share_a_digit(monkeypatch, tmp_path):
+    """Each digit image is replaced by its own number, and the numbers seen by each split are compared."""
+    seen = []
+    monkeypatch.setattr(
+        'mmdet_stable.datasets.digit_scenes._write_split',
+        lambda folder, split, num, images, labels, rng: seen.append({image.tobytes() for image in images}),
+    )
+    write_digit_scenes(tmp_path / 'scenes', 1, 1)
+    train, val = seen
+    assert train and val and not train & val
+
+
 def test_errors(tmp_path):
     (tmp_path / 'mine.txt').write_text('keep me')
     with pytest.raises(FileExistsError, match='not empty and not these digit scenes'):

@@ -1,7 +1,9 @@
 import copy
+import json
 from types import SimpleNamespace
 
 import pytest
+from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 from mmengine.runner.base_loop import BaseLoop
 
@@ -30,12 +32,61 @@ def test_a_good_dataset_passes():
         (dataset(labels=(-1,)), 'label -1 in 0.jpg'),
         (dataset('ab'), "metainfo.classes='ab' is a string"),
         (dataset(None), 'has no "classes"'),
-        (dataset(cat_ids=[7]), 'only 1 of their names are categories of train.json'),
     ],
 )
 def test_a_bad_dataset_is_explained(data, message):
     with pytest.raises(ValueError, match=message):
         check_dataset(data, 2, 'train_dataloader.dataset')
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """A CocoDataset of one image with categories a, b, c in the file."""
+
+    def build_coco(classes, label='a'):
+        names = ('a', 'b', 'c')
+        annotation = dict(id=1, image_id=1, category_id=names.index(label) + 1, bbox=[1, 1, 5, 5], area=25, iscrowd=0)
+        content = dict(
+            images=[dict(id=1, file_name='1.jpg', width=20, height=20)],
+            annotations=[annotation],
+            categories=[dict(id=i + 1, name=name) for i, name in enumerate(names)],
+        )
+        (tmp_path / 'train.json').write_text(json.dumps(content))
+        return DATASETS.build(
+            dict(
+                type='CocoDataset',
+                ann_file=str(tmp_path / 'train.json'),
+                metainfo=dict(classes=classes),
+                data_prefix=dict(img=''),
+                pipeline=[],
+            )
+        )
+
+    return build_coco
+
+
+def test_class_names_of_a_coco_file(coco):
+    check_dataset(coco(('a', 'b', 'c')), 3, 'data')
+    check_dataset(coco(('a', 'c')), 2, 'data')  # a subset, in the file's order
+    with pytest.raises(ValueError, match=r"data: \['x'\] of metainfo.classes are no categories of .*train.json"):
+        check_dataset(coco(('a', 'x')), 2, 'data')
+
+
+def test_mmdet_counts_labels_in_the_files_order(coco):
+    """The trap behind the check: with classes c, b, a, a true "c" gets label 2, which would be called "a"."""
+    shuffled = coco(('c', 'b', 'a'), label='c')
+    assert shuffled.get_data_info(0)['instances'][0]['bbox_label'] == 2
+    with pytest.raises(ValueError, match=r"not in the order of .*; set it to \('a', 'b', 'c'\)"):
+        check_dataset(shuffled, 3, 'data')
+
+
+def test_wrapped_datasets_are_checked(coco):
+    wrong = coco(('a', 'x'))
+    repeated = SimpleNamespace(dataset=wrong, metainfo=wrong.metainfo)
+    joined = SimpleNamespace(datasets=[coco(('a', 'b')), wrong])
+    for wrapper, key in ((repeated, 'data.dataset'), (joined, r'data.datasets\[1\]')):
+        with pytest.raises(ValueError, match=rf"{key}: \['x'\]"):
+            check_dataset(wrapper, 2, 'data')
 
 
 def test_hook_checks_training_and_validation_before_the_first_step():
@@ -72,6 +123,15 @@ class TestFineTuning:
         branches = [f'bbox_head.cls_branches.{i}.{part}' for i in range(4) for part in ('weight', 'bias')]
         assert dropped == {*branches, 'dn_query_generator.label_embedding.weight'}
         runner.model.load_state_dict(checkpoint['state_dict'], strict=False)
+
+    def test_bare_state_dicts_and_other_mismatches(self, runner, checkpoint):
+        """A file without "state_dict" is one; a weight that differs for another reason stays, and is refused later."""
+        state_dict = checkpoint['state_dict']
+        state_dict['query_embedding.weight'] = state_dict['query_embedding.weight'][:5]
+        FineTuneClassesHook().after_load_checkpoint(runner, state_dict)
+        assert 'bbox_head.cls_branches.0.weight' not in state_dict and 'query_embedding.weight' in state_dict
+        with pytest.raises(ValueError, match=r'query_embedding.weight: \(5, 32\)'):
+            runner.model.load_state_dict(state_dict, strict=False)
 
     def test_resuming_and_testing_are_left_alone(self, runner, checkpoint):
         for attribute, value in (('_resume', True), ('_train_loop', dict(type='EpochBasedTrainLoop'))):

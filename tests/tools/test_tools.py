@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import mmengine
 import pytest
+import torch
 
 from mmdet_stable.datasets import write_digit_scenes
 from tests.utils import ROOT
@@ -88,20 +91,39 @@ def test_resume_continues(trained, folder):
 
 
 def test_evaluation_of_a_checkpoint(trained, folder):
+    """One process and two find the same boxes; drawn images are saved."""
     work_dir, _ = trained
     arguments = [CONFIG, work_dir / 'epoch_1.pth']
     extra = ['--work-dir', folder / 'test', *options(folder)]
-    alone = run(sys.executable, 'tools/test.py', *arguments, '--out', folder / 'out.pkl', *extra)
-    distributed = run('tools/dist_test.sh', *arguments, 2, *extra, PORT=free_port())
-    assert (folder / 'out.pkl').exists()
-    # The same AP on one process and on two.
-    found = [
-        line.split('coco/bbox_mAP: ')[1].split()[0]
-        for out in (alone, distributed)
-        for line in out.splitlines()
-        if 'coco/bbox_mAP: ' in line
-    ]
-    assert len(found) == 2 and found[0] == found[1]
+    alone = ['--out', folder / 'alone.pkl', '--show-dir', 'drawn']
+    output = run(sys.executable, 'tools/test.py', *arguments, *alone, *extra)
+    run('tools/dist_test.sh', *arguments, 2, '--out', folder / 'two.pkl', *extra, PORT=free_port())
+    assert 'coco/bbox_mAP: ' in output and len(list((folder / 'test').glob('*/drawn/*.png'))) == 4
+    dumped = [mmengine.load(folder / f'{name}.pkl') for name in ('alone', 'two')]
+    assert len(dumped[0]) == len(dumped[1]) == 4
+    for a, b in zip(*dumped):
+        assert a['img_id'] == b['img_id'] and len(a['pred_instances']['scores'])
+        # Batches of 4 on one process, of 2 on two: equal but for rounding.
+        torch.testing.assert_close(a['pred_instances']['scores'], b['pred_instances']['scores'], atol=1e-4, rtol=1e-4)
+
+
+def test_demo_from_data_to_picture(folder):
+    """make demo, shortened; a second call finds everything done."""
+    arguments = ['--work-dir', folder / 'demo', '--data-root', folder / 'demo_scenes', '--num-train', 4, '--num-val', 6]
+    small = [option for option in options(folder) if 'dataset.data_root' not in option and 'ann_file' not in option]
+    for _ in range(2):
+        output = run(sys.executable, 'tools/demo.py', *arguments, *small)
+        assert 'COCO AP on 6 held-out scenes: ' in output
+    assert 'Epoch(train)' not in output
+    picture = cv2.imread(str(folder / 'demo' / 'detections.png'))
+    assert picture.shape == (2 * 384, 3 * 480, 3)
+
+
+def test_learning_rate_scales_with_the_batch(folder):
+    """Two images instead of the sixteen the config is made for: an eighth."""
+    arguments = ['--work-dir', folder / 'scaled', '--auto-scale-lr', *options(folder)]
+    output = run(sys.executable, 'tools/train.py', CONFIG, *arguments)
+    assert 'the current batch size is 2. Scaling the original LR by 0.125' in output
 
 
 def test_two_nodes_on_loopback(folder):
@@ -166,3 +188,30 @@ def test_checkpoint_of_another_model_is_refused(trained, folder):
     output = run(sys.executable, 'tools/test.py', CONFIG, work_dir / 'epoch_1.pth', *arguments, check=False)
     assert 'query_embedding.weight: (40, 128) in the checkpoint, (17, 128) in the model' in output
     assert (work_dir / 'epoch_1.pth').read_bytes() == before
+
+
+def test_slurm_train_passes_everything_on(tmp_path):
+    """With a stand-in for srun that prints its arguments."""
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    output = run(
+        'tools/slurm_train.sh',
+        'part',
+        'job',
+        'configs/x.py',
+        'work dir',
+        '--amp',
+        PATH=f'{tmp_path}{os.pathsep}{ENVIRONMENT["PATH"]}',
+        GPUS='16',
+        GPUS_PER_NODE='4',
+        SRUN_ARGS='--quiet --mem=1G',
+    ).splitlines()
+    assert output[:4] == ['--partition', 'part', '--job-name', 'job']
+    assert '--mem=1G' in output and output[output.index('--ntasks') + 1] == '16'
+    assert output[-6:] == ['configs/x.py', '--work-dir', 'work dir', '--launcher', 'slurm', '--amp']
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+def test_scripts_explain_their_usage(script):
+    assert f'usage: tools/{script} ' in run(f'tools/{script}', check=False)

@@ -15,14 +15,13 @@ from typing import Callable, List, NamedTuple, Tuple
 
 import mmdet
 import torch
+from host_syncs import HostSyncCounter
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
-
-from mmdet_stable.utils import HostSyncCounter
 
 OURS = Path(__file__).resolve().parents[2] / 'configs' / 'stable_dino_r50_12e.py'
 THEIRS = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'

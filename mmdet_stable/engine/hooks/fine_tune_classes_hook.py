@@ -8,31 +8,34 @@ from mmengine.runner.base_loop import BaseLoop
 
 from mmdet_stable.utils import mismatched_shapes
 
+CLASS_WEIGHTS = ('cls_branches.', 'fc_cls.', 'label_embedding.')
+
 
 @HOOKS.register_module()
 class FineTuneClassesHook(Hook):
-    """Drops from a checkpoint the weights whose number of classes differs, when training starts from ``load_from``.
+    """Drops class weights from a checkpoint of other classes, when training starts from ``load_from``.
 
-    Only weights that differ in their first dimension, which in the model is its class count, are dropped, and they are
-    listed in the log. Resuming and testing are left alone: there, a checkpoint of other classes is an error.
+    These are the classification layers and the label embedding of denoising queries; they are listed in the log.
+    Resuming and testing are left alone: there, a checkpoint of other classes is an error.
     """
+
+    priority = 'VERY_HIGH'  # before hooks that load the checkpoint into a model of their own
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         training = isinstance(runner._train_loop, BaseLoop)  # the property would build it
-        if runner._resume or not training or 'state_dict' not in checkpoint:
+        if runner._resume or not training:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        num_classes = getattr(getattr(model, 'bbox_head', None), 'num_classes', None)
-        state_dict = checkpoint['state_dict']
+        state_dict = checkpoint.get('state_dict', checkpoint)
         dropped = {
             name: theirs
             for name, (theirs, ours) in mismatched_shapes(model, state_dict).items()
-            if ours[:1] == (num_classes,) and ours[1:] == theirs[1:]
+            if any(part in name for part in CLASS_WEIGHTS) and ours[1:] == theirs[1:]
         }
         for name in dropped:
             del state_dict[name]
         if dropped:
             runner.logger.warning(
-                f'The checkpoint has other classes than this model ({num_classes}); these weights start '
-                f'afresh: {", ".join(f"{name} {shape}" for name, shape in dropped.items())}'
+                'The checkpoint has other classes than this model; these weights start afresh: '
+                + ', '.join(f'{name} {shape}' for name, shape in dropped.items())
             )

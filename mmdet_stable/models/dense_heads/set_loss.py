@@ -103,6 +103,8 @@ class SetLoss:
         """(S,) class loss, summed over images and queries; ``quality`` (M,) is the IoU of the matched boxes."""
         (logits, _, _), matches, loss_cls = group
         num_branches, num_classes = logits.shape[0], logits.shape[-1]
+        if logits.numel() == 0:  # no denoising queries; mmcv's CUDA focal loss does not take empty tensors
+            return logits.sum((1, 2, 3))
         gt_labels = targets.labels[matches.ground_truth]
         labels = gt_labels.new_full(logits.shape[:3], num_classes).index_put(matches.query, gt_labels)
         if isinstance(loss_cls, PositionSupervisedLoss):

@@ -30,7 +30,7 @@ class StableDINOHead(DINOHead):
             iou_threshold=0.8)``.
 
     Raises:
-        ValueError: for another assigner or a ``target_rescale`` that the loss cannot use.
+        ValueError: for another assigner, a softmax loss, or a ``target_rescale`` that the loss cannot use.
     """
 
     def __init__(
@@ -46,6 +46,11 @@ class StableDINOHead(DINOHead):
             raise ValueError(
                 f'{type(self).__name__} matches all layers at once: set model.train_cfg.assigner.type='
                 f'"StableHungarianAssigner" (the same match_costs work), got {type(self.assigner).__name__}'
+            )
+        if not self.loss_cls.use_sigmoid:
+            raise ValueError(
+                f'{type(self).__name__} scores each class by a sigmoid: set use_sigmoid=True in bbox_head.loss_cls, '
+                f'or another loss than {type(self.loss_cls).__name__}'
             )
         if target_rescale is not None and not isinstance(self.loss_cls, PositionSupervisedLoss):
             raise ValueError(
@@ -114,5 +119,7 @@ class StableDINOHead(DINOHead):
         nms_cfg = self.test_cfg.get('nms')
         if nms_cfg is None:
             return results
-        _, keep = batched_nms(results.bboxes, results.scores, results.labels, nms_cfg)
-        return results[keep]
+        detections, keep = batched_nms(results.bboxes, results.scores, results.labels, nms_cfg)
+        results = results[keep]
+        results.bboxes, results.scores = detections[:, :4], detections[:, 4]  # soft NMS lowers scores
+        return results

@@ -127,11 +127,11 @@ class _BackgroundFocalLoss(torch.autograd.Function):
 
 @MODELS.register_module()
 class PositionSupervisedLoss(QualityFocalLoss):
-    """Position-supervised loss (PSL) as a ``loss_cls`` of any mmdet DETR head.
+    """Position-supervised loss (PSL) as a ``loss_cls`` of mmdet's DETR heads.
 
-    mmdet's heads hand (labels, IoU) to every subclass of ``QualityFocalLoss``; the target is ``f1(IoU)``. Rescaling the
-    targets of an image needs to know where the image ends, which a loss on flattened queries does not: it is the option
-    ``target_rescale`` of :class:`StableDINOHead`.
+    They hand (labels, IoU) to every subclass of ``QualityFocalLoss`` (all but GroundingDINO's do), and the target is
+    ``f1(IoU)``. Rescaling the targets of an image needs to know where the image ends, which a loss on flattened queries
+    does not: it is the option ``target_rescale`` of :class:`StableDINOHead`.
 
     Args:
         f1: one of :data:`POSITION_TARGETS`, e.g. ``'s^2'`` (default) or ``'1'``, which is the focal loss.

@@ -16,7 +16,7 @@ from torch import Tensor
 from mmdet_stable.structures import BatchTargets, Branches, Matches
 from mmdet_stable.utils import cache_sized_parts
 
-from .match_costs import add_costs
+from .match_costs import add_costs, has_batched_form
 from .pairwise import Pairwise
 
 
@@ -29,8 +29,9 @@ class StableHungarianAssigner(HungarianAssigner):
     the pairs back once.
 
     Args:
-        match_costs: configs of the costs to be summed, e.g. :class:`PositionModulatedFocalCost`, mmdet's ``BBoxL1Cost``
-            and ``IoUCost``. Any other mmdet cost works too, computed image by image.
+        match_costs: configs of the costs to be summed, e.g. :class:`PositionModulatedFocalCost`, mmdet's
+            ``BBoxL1Cost`` and ``IoUCost``. Other costs of boxes and scores work too, computed image by image; those
+            that look at more, as masks, only in ``assign``.
 
     Raises:
         ValueError: while matching, if a cost is not finite; the message names image and branch.
@@ -84,6 +85,8 @@ class StableHungarianAssigner(HungarianAssigner):
             AssignResult: ``gt_inds`` (Q,): 0 for background, i + 1 for ground truth i; ``labels`` (Q,): -1 for
                 background.
         """
+        if not all(map(has_batched_form, self.match_costs)):
+            return super().assign(pred_instances, gt_instances, img_meta, **kwargs)
         targets = BatchTargets.from_instances([gt_instances], [img_meta])
         boxes_cxcywh = bbox_xyxy_to_cxcywh(pred_instances.bboxes.float() / targets.whwh)
         branches = Branches(pred_instances.scores[None, None], boxes_cxcywh[None, None], ('',))

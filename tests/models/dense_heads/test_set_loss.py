@@ -10,9 +10,9 @@ from mmengine.structures import InstanceData
 from mmdet_stable.models.dense_heads import LossGroup, SetLoss
 from mmdet_stable.models.losses import PositionSupervisedLoss
 from mmdet_stable.structures import BatchTargets, Branches, DenoisingLayout, Matches
-from mmdet_stable.utils import HostSyncCounter
 from tests.models.detectors.test_stable_dino import DINO, SWITCHED_OFF
 from tests.utils import STABLE_DINO, build_head, samples
+from tools.benchmarks.host_syncs import HostSyncCounter
 
 LAYERS, QUERIES, CLASSES = 3, 10, 7
 

@@ -262,21 +262,38 @@ def test_padding_does_not_change_the_memory(fusion):
     torch.testing.assert_close(in_batch['memory'][0][valid], alone['memory'][0], atol=1e-5, rtol=1e-5)
 
 
-def test_nms_by_config():
+@pytest.mark.parametrize(
+    'nms,scores',
+    [
+        (None, [0.9526, 0.8808, 0.7311]),
+        (dict(type='nms', iou_threshold=0.8), [0.9526, 0.7311]),
+        (dict(type='soft_nms', iou_threshold=0.8, min_score=0.0), None),
+    ],
+    ids=['none', 'nms', 'soft'],
+)
+def test_nms_by_config(nms, scores):
+    """Two boxes of one class overlap by 0.98; the third is elsewhere and of another class."""
     boxes = torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.5, 0.5, 0.41, 0.4], [0.2, 0.2, 0.1, 0.1]])
     logits = torch.tensor([[3.0, -9], [2.0, -9], [-9, 1.0]])
-    meta = dict(img_shape=(100, 100), scale_factor=(1.0, 1.0))
-    for nms, kept in ((dict(type='nms', iou_threshold=0.8), 2), (None, 3)):
-        head = build(tiny_model_cfg(overrides=dict(test_cfg=dict(nms=nms)), num_classes=2)).bbox_head
-        head.test_cfg['max_per_img'] = 3
-        result = head._predict_by_feat_single(logits, boxes, meta)
-        assert len(result) == kept and result.scores.tolist() == sorted(result.scores.tolist(), reverse=True)
+    head = build(tiny_model_cfg(overrides=dict(test_cfg=dict(nms=nms)), num_classes=2)).bbox_head
+    head.test_cfg['max_per_img'] = 3
+    result = head._predict_by_feat_single(logits, boxes, dict(img_shape=(100, 100), scale_factor=(1.0, 1.0)))
+    if scores is None:
+        assert result.scores[2] < 0.1  # lowered by the overlap, from 0.88
+    else:
+        torch.testing.assert_close(result.scores, torch.tensor(scores), atol=1e-4, rtol=0)
+    assert result.scores.tolist() == sorted(result.scores.tolist(), reverse=True)
 
 
 class TestErrors:
     def test_other_assigner(self):
         with pytest.raises(Exception, match=r'model.train_cfg.assigner.type="StableHungarianAssigner"'):
             build(tiny_model_cfg(overrides=dict(train_cfg=dict(assigner=dict(type='HungarianAssigner')))))
+
+    def test_softmax(self):
+        with pytest.raises(Exception, match='StableDINOHead scores each class by a sigmoid'):
+            loss = dict(_delete_=True, type='CrossEntropyLoss', use_sigmoid=False)
+            build(tiny_model_cfg(overrides=dict(bbox_head=dict(loss_cls=loss, target_rescale=None))))
 
     def test_rescaling_without_position_supervision(self):
         loss = dict(_delete_=True, type='FocalLoss', use_sigmoid=True)

@@ -22,8 +22,8 @@ class HostSyncCounter:
     """Counts the points of a ``with`` block at which the host waits for the device, in ``count``.
 
     On CUDA these are torch's own synchronisation warnings. Without CUDA, where nothing ever waits, they are the calls
-    that would: ``.cpu()``, ``new_tensor``, reading a value (``item``, ``if tensor``, ``max(tensor, 1)``), ``nonzero``,
-    ``unique``, and indexing with a boolean mask.
+    that would: ``.cpu()``, a blocking ``.to(device)``, ``new_tensor``, reading a value (``item``, ``if tensor``,
+    ``max(tensor, 1)``), ``nonzero``, ``unique``, and indexing with a boolean mask.
 
     Args:
         device: of the tensors in the block.
@@ -49,7 +49,9 @@ class HostSyncCounter:
         if self._on_cuda:
             torch.cuda.set_sync_debug_mode('default')
             self._warnings.__exit__(*error)
-            self.count = sum('synchroniz' in str(warning.message) for warning in self._caught)
+            messages = [str(warning.message) for warning in self._caught]
+            # Turning the mode on warns once, of itself.
+            self.count = sum('synchroniz' in text and 'debug mode' not in text for text in messages)
         else:
             for mode in reversed(self._modes):
                 mode.__exit__(*error)
@@ -63,8 +65,13 @@ class _CopyMode(TorchFunctionMode):
         self.counter = counter
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        self.counter.count += func in (torch.Tensor.cpu, torch.Tensor.new_tensor)
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        waiting = func in (torch.Tensor.cpu, torch.Tensor.new_tensor, torch.Tensor.tolist)
+        if func is torch.Tensor.to:
+            to_device = any(isinstance(value, (torch.device, str)) for value in (*args, *kwargs.values()))
+            waiting = to_device and not kwargs.get('non_blocking')
+        self.counter.count += waiting
+        return func(*args, **kwargs)
 
 
 class _OperationMode(TorchDispatchMode):
