@@ -129,7 +129,7 @@ class SetLoss:
         num_branches, num_images = branches.logits.shape[:2]
         ceilings = quality.new_ones(num_branches * num_images)
         if self.target_rescale == 'max_iou' and targets.labels.numel() and branches.logits.numel():
-            ious = Pairwise(branches.detach(), targets).iou.masked_fill(~targets.valid[None, :, :, None], 0)
+            ious = Pairwise(branches.detach(), targets).iou  # 0 in padding, which has no area
             ceilings = ious.flatten(2).amax(2).flatten()
         return rescale_targets(quality, matches.branch_inds * num_images + matches.image_inds, ceilings)
 
