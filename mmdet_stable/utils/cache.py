@@ -4,8 +4,8 @@ from typing import Sequence
 
 import torch
 
-# Elements of a float32 tensor of 2 MB. Elementwise chains on larger tensors spend their time on memory; measured with
-# tools/benchmarks/bench_set_loss.py, where 1 to 4 MB made no difference.
+# Elements of a float32 tensor of 2 MB. Elementwise chains on larger tensors spend their time on memory, on much smaller
+# ones on calls; docs/benchmarks.md has the figures.
 CACHE_SIZED = 2**19
 
 
