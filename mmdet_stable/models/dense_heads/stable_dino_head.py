@@ -119,7 +119,8 @@ class StableDINOHead(DINOHead):
         nms_cfg = self.test_cfg.get('nms')
         if nms_cfg is None:
             return results
-        detections, keep = batched_nms(results.bboxes, results.scores, results.labels, nms_cfg)
+        # In float32: mmcv's NMS takes no half-precision scores, as mixed precision gives them.
+        detections, keep = batched_nms(results.bboxes.float(), results.scores.float(), results.labels, nms_cfg)
         results = results[keep]
         results.bboxes, results.scores = detections[:, :4], detections[:, 4]  # soft NMS lowers scores
         return results

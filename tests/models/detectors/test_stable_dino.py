@@ -285,6 +285,18 @@ def test_nms_by_config(nms, scores):
     assert result.scores.tolist() == sorted(result.scores.tolist(), reverse=True)
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_nms_of_half_precision_scores(dtype):
+    """As autocast hands them over: half-precision logits with float32 boxes, and the other way round."""
+    head = build(tiny_model_cfg()).bbox_head
+    meta = dict(img_shape=(100, 100), scale_factor=(1.0, 1.0))
+    logits, boxes = torch.randn(20, 7), torch.rand(20, 4) * 0.4 + 0.2
+    expected = head._predict_by_feat_single(logits, boxes, meta)
+    for scores, places in ((logits.to(dtype), boxes), (logits.to(dtype), boxes.to(dtype))):
+        result = head._predict_by_feat_single(scores, places, meta)
+        assert result.scores.dtype == torch.float32 and abs(len(result) - len(expected)) <= 2
+
+
 class TestErrors:
     def test_other_assigner(self):
         with pytest.raises(Exception, match=r'model.train_cfg.assigner.type="StableHungarianAssigner"'):

@@ -1,0 +1,159 @@
+"""Training step and inference of Stable-DINO R50 against mmdet's DINO R50, in one process, with random weights.
+
+Prints median time, ratio, host syncs and (on CUDA) peak memory. A training step is forward, losses, backward,
+gradient clipping and AdamW; it counts as failed where a loss is not finite.
+
+    python tools/benchmarks/bench_step.py --device cuda --precision fp32 bf16 fp16
+    python tools/benchmarks/bench_step.py --size 256 320 --repeats 3          # small, for a CPU
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Callable, List, Tuple
+
+import mmcv
+import mmdet
+import torch
+from host_syncs import HostSyncCounter
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+OURS = Path(__file__).resolve().parents[2] / 'configs' / 'stable_dino_r50_12e.py'
+THEIRS = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
+DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--precision', nargs='+', default=['fp32'], choices=DTYPES)
+    parser.add_argument('--size', nargs=2, type=int, default=[800, 1216], metavar=('HEIGHT', 'WIDTH'))
+    parser.add_argument('--batch-size', type=int, default=2)
+    parser.add_argument('--boxes', nargs='+', type=int, default=[7, 60], help='ground truths per image')
+    parser.add_argument('--repeats', type=int, default=10, help='steps to take the median of')
+    args = parser.parse_args()
+    register_all_modules()
+    models = [build(cfg).to(args.device) for cfg in (Config.fromfile(OURS), get_config(THEIRS))]
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-6) for model in models]
+    images = torch.randn(args.batch_size, 3, *args.size, device=args.device)
+
+    name = torch.cuda.get_device_name() if args.device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
+    print(f'{name}, Python {platform.python_version()}, torch {torch.__version__}, mmcv {mmcv.__version__}, '
+          f'mmdet {mmdet.__version__}; batch {args.batch_size} of {args.size[0]} x {args.size[1]}\n')  # fmt: skip
+    print(
+        '| what | precision | boxes | ours, ms | mmdet, ms | ours / mmdet | syncs | mmdet | peak GiB | mmdet | ratio |'
+    )
+    print('|---|---|---|---|---|---|---|---|---|---|---|')
+    for precision in args.precision:
+        for num_boxes in args.boxes:
+            samples = make_samples(args.batch_size, num_boxes, args.size, args.device)
+            scalers = [torch.amp.GradScaler(args.device, enabled=precision == 'fp16') for _ in models]
+            steps = [
+                lambda m=model, o=optimizer, c=scaler, p=precision, s=samples: train_step(m, o, c, p, images, s)
+                for model, optimizer, scaler in zip(models, optimizers, scalers)
+            ]
+            print_row('training step', precision, num_boxes, steps, args)
+        steps = [lambda m=model, p=precision, s=samples: detect(m, p, images, s) for model in models]
+        print_row('inference', precision, '', steps, args)
+
+
+def build(cfg: Config) -> nn.Module:
+    cfg.model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return model
+
+
+def make_samples(batch_size: int, num_boxes: int, size: List[int], device: str) -> List[DetDataSample]:
+    height, width = size
+    limits = torch.tensor([width / 2, height / 2], device=device)
+    samples = []
+    for _ in range(batch_size):
+        corners = torch.rand(num_boxes, 2, device=device) * limits
+        sizes = (torch.rand(num_boxes, 2, device=device) * 0.4 + 0.05) * limits
+        meta = dict(img_shape=tuple(size), batch_input_shape=tuple(size), scale_factor=(1.0, 1.0))
+        sample = DetDataSample(metainfo=meta)
+        labels = torch.randint(0, 80, (num_boxes,), device=device)
+        sample.gt_instances = InstanceData(bboxes=torch.cat([corners, corners + sizes], 1), labels=labels)
+        samples.append(sample)
+    return samples
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    precision: str,
+    images: Tensor,
+    samples: List[DetDataSample],
+) -> Tensor:
+    model.train()
+    with torch.autocast(images.device.type, DTYPES[precision], enabled=precision != 'fp32'):
+        losses = model.loss(images, samples)
+    total = sum(loss.sum() for loss in losses.values())
+    scaler.scale(total).backward()
+    scaler.unscale_(optimizer)
+    nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+    return total.detach()
+
+
+@torch.no_grad()
+def detect(model: nn.Module, precision: str, images: Tensor, samples: List[DetDataSample]) -> Tensor:
+    model.eval()
+    with torch.autocast(images.device.type, DTYPES[precision], enabled=precision != 'fp32'):
+        results = model.predict(images, samples)
+    return results[0].pred_instances.scores.sum()
+
+
+def print_row(what: str, precision: str, num_boxes: object, steps: List[Callable], args: argparse.Namespace) -> None:
+    ours, theirs = alternating_medians(steps, args.repeats, args.device)
+    syncs, peaks = zip(*(syncs_and_peak(step, args.device) for step in steps))
+    row = [what, precision, num_boxes, f'{ours:.1f}', f'{theirs:.1f}', f'{ours / theirs:.2f}', *syncs]
+    row += (
+        [f'{peaks[0]:.2f}', f'{peaks[1]:.2f}', f'{peaks[0] / peaks[1]:.2f}'] if args.device == 'cuda' else ['', '', '']
+    )
+    print('| ' + ' | '.join(map(str, row)) + ' |', flush=True)
+
+
+def alternating_medians(steps: List[Callable], repeats: int, device: str) -> List[float]:
+    """Median milliseconds of each step, taken in turns so that both see the same machine.
+
+    Raises:
+        ValueError: if a step's result is not finite.
+    """
+    times: List[List[float]] = [[] for _ in steps]
+    for _ in range(repeats + 2):
+        for step, taken in zip(steps, times):
+            began = time.perf_counter()
+            value = step()
+            if device == 'cuda':
+                torch.cuda.synchronize()
+            taken.append((time.perf_counter() - began) * 1e3)
+            if not value.isfinite():
+                raise ValueError(f'step {len(taken)} gave {value}')
+    return [statistics.median(taken[2:]) for taken in times]
+
+
+def syncs_and_peak(step: Callable, device: str) -> Tuple[int, float]:
+    """Host syncs of one step, and its peak memory in GiB (0 on a CPU)."""
+    if device == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+    with HostSyncCounter(torch.device(device)) as counter:
+        step()
+    return counter.count, torch.cuda.max_memory_allocated() / 2**30 if device == 'cuda' else 0.0
+
+
+if __name__ == '__main__':
+    main()
