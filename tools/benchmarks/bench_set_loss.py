@@ -7,13 +7,9 @@ Prints the median time of a step, the ratio, and how often the host waits for th
 """
 
 import argparse
-import platform
-import statistics
-import time
 from pathlib import Path
 from typing import Callable, List, NamedTuple, Tuple
 
-import mmdet
 import torch
 from host_syncs import HostSyncCounter
 from mmdet.registry import MODELS
@@ -21,6 +17,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.structures import InstanceData
+from timing import alternating_medians, machine
 from torch import Tensor, nn
 
 OURS = Path(__file__).resolve().parents[2] / 'configs' / 'stable_dino_r50_12e.py'
@@ -49,8 +46,7 @@ def main() -> None:
     torch.manual_seed(0)
     heads = [build_head(config).to(args.device) for config in (Config.fromfile(OURS), get_config(THEIRS))]
 
-    device = torch.cuda.get_device_name() if args.device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
-    print(f'{device}, Python {platform.python_version()}, torch {torch.__version__}, mmdet {mmdet.__version__}\n')
+    print(f'{machine(args.device)}\n')
     print('| batch | boxes per image | ours, ms | mmdet, ms | mmdet / ours | host syncs, ours | host syncs, mmdet |')
     print('|---|---|---|---|---|---|---|')
     for batch_size in (2, 8):
@@ -102,19 +98,6 @@ def step(head: nn.Module, inputs: Inputs) -> None:
     sum(losses.values()).sum().backward()
     for value in inputs[:4]:
         value.grad = None
-
-
-def alternating_medians(steps: List[Callable], repeats: int, device: str) -> List[float]:
-    """Median milliseconds of each step, taken in turns so that both see the same machine."""
-    times: List[List[float]] = [[] for _ in steps]
-    for _ in range(repeats + 3):
-        for run, taken in zip(steps, times):
-            began = time.perf_counter()
-            run()
-            if device == 'cuda':
-                torch.cuda.synchronize()
-            taken.append((time.perf_counter() - began) * 1e3)
-    return [statistics.median(taken[3:]) for taken in times]
 
 
 def count_syncs(run: Callable, device: str) -> int:
