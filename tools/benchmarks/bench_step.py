@@ -1,21 +1,16 @@
 """Training step and inference of Stable-DINO R50 against mmdet's DINO R50, in one process, with random weights.
 
 Prints median time, ratio, host syncs and (on CUDA) peak memory. A training step is forward, losses, backward,
-gradient clipping and AdamW; it counts as failed where a loss is not finite.
+gradient clipping and AdamW. A loss or score that is not finite is an error.
 
     python tools/benchmarks/bench_step.py --device cuda --precision fp32 bf16 fp16
     python tools/benchmarks/bench_step.py --size 256 320 --repeats 3          # small, for a CPU
 """
 
 import argparse
-import platform
-import statistics
-import time
 from pathlib import Path
 from typing import Callable, List, Tuple
 
-import mmcv
-import mmdet
 import torch
 from host_syncs import HostSyncCounter
 from mmdet.registry import MODELS
@@ -24,6 +19,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.structures import InstanceData
+from timing import alternating_medians, machine
 from torch import Tensor, nn
 
 OURS = Path(__file__).resolve().parents[2] / 'configs' / 'stable_dino_r50_12e.py'
@@ -45,9 +41,7 @@ def main() -> None:
     optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-6) for model in models]
     images = torch.randn(args.batch_size, 3, *args.size, device=args.device)
 
-    name = torch.cuda.get_device_name() if args.device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
-    print(f'{name}, Python {platform.python_version()}, torch {torch.__version__}, mmcv {mmcv.__version__}, '
-          f'mmdet {mmdet.__version__}; batch {args.batch_size} of {args.size[0]} x {args.size[1]}\n')  # fmt: skip
+    print(f'{machine(args.device)}; batch {args.batch_size} of {args.size[0]} x {args.size[1]}\n')
     print(
         '| what | precision | boxes | ours, ms | mmdet, ms | ours / mmdet | syncs | mmdet | peak GiB | mmdet | ratio |'
     )
@@ -118,32 +112,16 @@ def detect(model: nn.Module, precision: str, images: Tensor, samples: List[DetDa
 
 
 def print_row(what: str, precision: str, num_boxes: object, steps: List[Callable], args: argparse.Namespace) -> None:
-    ours, theirs = alternating_medians(steps, args.repeats, args.device)
+    ours, theirs = alternating_medians(steps, args.repeats, args.device, warm_up=2)
+    for name, step in zip(('ours', 'mmdet'), steps):
+        if not step().isfinite():
+            raise ValueError(f'{what} in {precision} with {num_boxes} boxes gave a value that is not finite: {name}')
     syncs, peaks = zip(*(syncs_and_peak(step, args.device) for step in steps))
     row = [what, precision, num_boxes, f'{ours:.1f}', f'{theirs:.1f}', f'{ours / theirs:.2f}', *syncs]
     row += (
         [f'{peaks[0]:.2f}', f'{peaks[1]:.2f}', f'{peaks[0] / peaks[1]:.2f}'] if args.device == 'cuda' else ['', '', '']
     )
     print('| ' + ' | '.join(map(str, row)) + ' |', flush=True)
-
-
-def alternating_medians(steps: List[Callable], repeats: int, device: str) -> List[float]:
-    """Median milliseconds of each step, taken in turns so that both see the same machine.
-
-    Raises:
-        ValueError: if a step's result is not finite.
-    """
-    times: List[List[float]] = [[] for _ in steps]
-    for _ in range(repeats + 2):
-        for step, taken in zip(steps, times):
-            began = time.perf_counter()
-            value = step()
-            if device == 'cuda':
-                torch.cuda.synchronize()
-            taken.append((time.perf_counter() - began) * 1e3)
-            if not value.isfinite():
-                raise ValueError(f'step {len(taken)} gave {value}')
-    return [statistics.median(taken[2:]) for taken in times]
 
 
 def syncs_and_peak(step: Callable, device: str) -> Tuple[int, float]:
