@@ -118,7 +118,7 @@ class StableHungarianAssigner(HungarianAssigner):
                     f'matching cost of image {image} of the batch is not finite in branch '
                     f'"{prefixes[branch]}loss": the predictions or the ground-truth boxes contain NaN or infinity. '
                     'Look at the losses before this step: too high a learning rate and missing gradient clipping are '
-                    'the usual causes; in mixed precision try bfloat16.'
+                    'the usual causes; in mixed precision, see whether it happens without --amp.'
                 )
             gt_inds, query_inds = linear_sum_assignment(cost)
             return np.stack([np.full_like(gt_inds, branch), np.full_like(gt_inds, image), query_inds, gt_inds])
