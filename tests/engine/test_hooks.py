@@ -116,7 +116,7 @@ class TestFineTuning:
     def checkpoint(self):
         return dict(state_dict=build(tiny_model_cfg(num_classes=7), seed=1).state_dict())
 
-    def test_class_weights_are_dropped_and_everything_else_is_kept(self, runner, checkpoint, caplog):
+    def test_class_weights_are_dropped_and_everything_else_is_kept(self, runner, checkpoint):
         before = copy.deepcopy(checkpoint['state_dict'])
         FineTuneClassesHook().after_load_checkpoint(runner, checkpoint)
         dropped = set(before) - set(checkpoint['state_dict'])

@@ -107,17 +107,18 @@ class SetLoss:
             return logits.sum((1, 2, 3))
         gt_labels = targets.labels[matches.ground_truth]
         labels = gt_labels.new_full(logits.shape[:3], num_classes).index_put(matches.query, gt_labels)
+
+        def at_matches(values: Tensor) -> Tensor:
+            return logits.new_zeros(logits.shape[:3]).index_put(matches.query, values)
+
         if isinstance(loss_cls, PositionSupervisedLoss):
             scores = logits.detach()[(*matches.query, gt_labels)].sigmoid()
             quality = self._rescaled(loss_cls.f1(quality, scores), group, targets)
-        quality = logits.new_zeros(logits.shape[:3]).index_put(matches.query, quality)
-
-        if isinstance(loss_cls, PositionSupervisedLoss):
-            loss = loss_cls.loss_for_targets(logits, labels, quality, reduction_override='none')
+            loss = loss_cls.loss_for_targets(logits, labels, at_matches(quality), reduction_override='none')
         else:
-            target = (
-                (labels.flatten(), quality.flatten()) if isinstance(loss_cls, QualityFocalLoss) else labels.flatten()
-            )
+            target = labels.flatten()
+            if isinstance(loss_cls, QualityFocalLoss):
+                target = (target, at_matches(quality).flatten())
             loss = loss_cls(logits.reshape(-1, num_classes), target, reduction_override='none')
         return loss.reshape(num_branches, -1).sum(1)
 

@@ -1,6 +1,5 @@
 """The batched set loss against mmdet's own head, and its promises on synchronisation, precision and rescaling."""
 
-import copy
 
 import pytest
 import torch
@@ -48,10 +47,8 @@ def losses_and_gradients(head, predictions, rest):
 )
 def test_equals_mmdets_head(num_gts, loss_cls):
     """Every key and value, and the gradients, for mmdet's own losses; (15, 1) has more boxes than queries."""
-    ours = copy.deepcopy(SWITCHED_OFF)
-    ours['bbox_head']['loss_cls'] = dict(_delete_=True, **loss_cls)
-    overrides = {**ours['bbox_head'], 'loss_cls': dict(loss_cls, _delete_=True)}
-    head = build_head(STABLE_DINO, LAYERS, CLASSES, **overrides)
+    off = {**SWITCHED_OFF['bbox_head'], 'loss_cls': dict(loss_cls, _delete_=True)}
+    head = build_head(STABLE_DINO, LAYERS, CLASSES, **off)
     head.assigner.match_costs = build_head(DINO, LAYERS, CLASSES).assigner.match_costs
     stock = build_head(DINO, LAYERS, CLASSES, loss_cls=dict(loss_cls, _delete_=True))
     inputs = head_inputs(num_gts)

@@ -39,7 +39,6 @@ SWITCHED_OFF = dict(
     ),
     test_cfg=dict(nms=None),
 )
-MATCHES = [('aux0', 0), ('aux1', 1), ('last', 2)]
 
 
 def no_ground_truth(data):
