@@ -10,6 +10,7 @@ attention = dict(embed_dims=width)
 deformable = dict(embed_dims=width, num_levels=num_levels)
 ffn = dict(embed_dims=width, feedforward_channels=2 * width)
 model = dict(
+    type='StableDINO',  # for baselines made as small as this: mmdet's DINO is fixed at width 256
     num_queries=40,
     num_feature_levels=num_levels,
     backbone=dict(

@@ -1,0 +1,4 @@
+# DINO, 4 scales, Swin-L pre-trained on ImageNet-22K, 12 epochs: the baseline of Table 3.
+_base_ = ['dino_r50_12e.py', '../_base_/swin_l.py']
+
+model = dict(backbone=dict(_delete_=True, **_base_.swin_l), neck=dict(in_channels=[384, 768, 1536]))
