@@ -1,4 +1,4 @@
-# Stable-DINO, 4 scales, ResNet-50, 12 epochs: Table 2 and row 6 of Table 6, with stable matching and dense memory fusion.
+# Stable-DINO, 4 scales, ResNet-50, 12 epochs: stable matching and dense fusion; Table 2 and row 6 of Table 6.
 _base_ = 'dino/dino_r50_12e.py'
 
 model = dict(

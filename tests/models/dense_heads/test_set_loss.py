@@ -1,6 +1,5 @@
 """The batched set loss against mmdet's own head, and its promises on synchronisation, precision and rescaling."""
 
-
 import pytest
 import torch
 from mmdet.models.losses import GIoULoss, L1Loss

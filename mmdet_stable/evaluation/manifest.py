@@ -1,0 +1,58 @@
+"""The manifest: which config reproduces which published row."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import mmengine
+
+from .run_log import METRICS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a published table."""
+
+    table: int
+    row: int
+    title: str  # of the table
+    name: str
+    config: str  # relative to the folder of the manifest
+    baseline: Optional[str] = None  # id of the row that gains are counted from
+    gain: Optional[float] = None  # where the paper gives only the gain of AP
+    published: Dict[str, float] = field(default_factory=dict)  # AP, AP50, ... in points
+
+    @property
+    def id(self) -> str:
+        return f'{self.table}.{self.row}'
+
+    @property
+    def stem(self) -> str:
+        """Name of the config without folder and suffix, by which work dirs are recognised."""
+        return Path(self.config).stem
+
+
+def load_manifest(path: Path) -> List[Row]:
+    """The rows of ``configs/manifest.yml``, in its order.
+
+    Raises:
+        ValueError: for keys that no row has, double ids, unknown baselines, or two configs of the same name.
+    """
+    rows = []
+    for table in mmengine.load(path)['tables']:
+        for entry in table['rows']:
+            published = {name: entry.pop(name) for name in METRICS if name in entry}
+            try:
+                rows.append(Row(table=table['table'], title=table['title'], published=published, **entry))
+            except TypeError as error:
+                raise ValueError(f'{path}: table {table["table"]}, {entry}: {error}') from error
+    ids = [row.id for row in rows]
+    for row in rows:
+        if ids.count(row.id) > 1:
+            raise ValueError(f'{path}: two rows are called {row.id}')
+        if row.baseline is not None and row.baseline not in ids:
+            raise ValueError(f'{path}: row {row.id} has baseline {row.baseline!r}, which is no row')
+        twins = {other.config for other in rows if other.stem == row.stem}
+        if len(twins) > 1:
+            raise ValueError(f'{path}: configs of one name cannot be told apart by their work dirs: {sorted(twins)}')
+    return rows

@@ -1,0 +1,108 @@
+"""Trains many configs one after another, so that it can be stopped at any time and called again."""
+
+import ast
+import fcntl
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Optional
+
+from mmengine.config import Config
+
+from mmdet_stable.evaluation import RunLog, differing_settings
+from mmdet_stable.evaluation.run_log import FINAL_TEST
+
+TOOLS = Path(__file__).resolve().parents[1]
+
+
+class Job(NamedTuple):
+    """One config to be trained with one seed."""
+
+    config: Path
+    seed: int
+    work_dir: Path
+
+    @property
+    def log(self) -> RunLog:
+        return RunLog(self.work_dir, self.work_dir / self.config.name)
+
+
+def job_config(job: Job, overlay: Optional[Path] = None, cfg_options: Optional[dict] = None) -> Config:
+    """The config of a job: its file, then the overlay's own settings, then the options of the command line."""
+    cfg = Config.fromfile(job.config)
+    if overlay is not None:
+        cfg.merge_from_dict(own_settings(overlay))
+    cfg.merge_from_dict({**(cfg_options or {}), 'randomness.seed': job.seed, 'work_dir': str(job.work_dir)})
+    return cfg
+
+
+def own_settings(path: Path) -> dict:
+    """What a config file says itself, without what it inherits by ``_base_``."""
+    tree = ast.parse(path.read_text())
+    tree.body = [
+        node for node in tree.body if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_base_')
+    ]
+    return Config.fromstring(ast.unparse(tree), '.py').to_dict()
+
+
+def run(job: Job, cfg: Config, gpus: int = 0) -> str:
+    """Train a job, go on where it was stopped, or leave it alone where it is done.
+
+    Args:
+        gpus: processes to train with; 0 for a single one without distribution.
+
+    Returns:
+        What happened: ``'finished'``, ``'finished before'``, ``'busy'`` (another process trains it) or ``'failed'``.
+
+    Raises:
+        ValueError: if the work dir holds a run of other settings.
+    """
+    job.work_dir.mkdir(parents=True, exist_ok=True)
+    with locked(job.work_dir) as lock:
+        if lock is None:
+            return 'busy'
+        saved, last_checkpoint = job.log.config_file, job.work_dir / 'last_checkpoint'
+        if saved.exists():
+            differing = differing_settings(job.log.cfg, cfg)
+            if differing:
+                raise ValueError(
+                    f'{job.work_dir} holds a run of other settings, which differ in {", ".join(differing[:8])}; '
+                    'choose another --work-root, or the settings it was begun with'
+                )
+            if job.log.finished:
+                return 'finished before'
+        else:
+            scratch = job.work_dir / '.config.py'
+            cfg.dump(scratch)
+            scratch.replace(saved)
+        command = [TOOLS / 'dist_train.sh', saved, gpus] if gpus else [sys.executable, TOOLS / 'train.py', saved]
+        command += ['--work-dir', job.work_dir]
+        if last_checkpoint.exists():  # not before: --resume takes the place of load_from
+            command += ['--resume']
+        if not call(command, job.work_dir, lock):
+            return 'failed'
+        if not job.log.finished:  # stopped between the last checkpoint and its validation
+            command = [sys.executable, TOOLS / 'test.py', saved, last_checkpoint.read_text().strip()]
+            if not call([*command, '--work-dir', job.work_dir / FINAL_TEST], job.work_dir, lock):
+                return 'failed'
+        return 'finished'
+
+
+@contextmanager
+def locked(work_dir: Path) -> Iterator[Optional[int]]:
+    """A lock that lives as long as this process or the training it started; None where another holds it."""
+    with open(work_dir / '.lock', 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield file.fileno()
+
+
+def call(command: List[object], work_dir: Path, lock: int) -> bool:
+    """Run a command, its output in ``output.txt``; whether it succeeded."""
+    with open(work_dir / 'output.txt', 'ab') as output:
+        process = subprocess.run(list(map(str, command)), stdout=output, stderr=subprocess.STDOUT, pass_fds=[lock])
+    return process.returncode == 0
