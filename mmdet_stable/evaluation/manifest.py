@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 import mmengine
 
@@ -56,3 +56,13 @@ def load_manifest(path: Path) -> List[Row]:
         if len(twins) > 1:
             raise ValueError(f'{path}: configs of one name cannot be told apart by their work dirs: {sorted(twins)}')
     return rows
+
+
+def published_gain(row: Row, rows: Sequence[Row], metric: str = 'AP') -> Optional[float]:
+    """How far the paper's value lies above that of the row's baseline, in points; None where it does not say."""
+    if row.gain is not None:
+        return row.gain if metric == 'AP' else None
+    base = next((other for other in rows if other.id == row.baseline), None)
+    if base is None or metric not in row.published or metric not in base.published:
+        return None
+    return row.published[metric] - base.published[metric]

@@ -22,25 +22,21 @@ from mmengine.config import Config, DictAction
 from sweep import Job, job_config, run
 from terminaltables import AsciiTable, GithubFlavoredMarkdownTable
 
-from mmdet_stable.evaluation import METRICS, Row, RunLog, differing_settings, find_runs, load_manifest
+from mmdet_stable.evaluation import METRICS, Row, RunLog, differing_settings, find_runs, load_manifest, published_gain
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / 'configs' / 'manifest.yml'
-# Settings that do not decide what a row means: who runs it, where, and where the data lies.
-INCIDENTAL = (
-    *(
-        'randomness',
-        'work_dir',
-        'launcher',
-        'resume',
-        'model_wrapper_cfg',
-        'custom_imports',
-        'env_cfg',
-        'default_hooks',
-    ),
-    *('visualizer', 'vis_backends', 'log_processor', 'log_level', 'num_workers', 'persistent_workers', 'backend_args'),
-    *('data_root', 'ann_file', 'data_prefix', 'test_dataloader', 'test_evaluator'),
+# What a row means: these settings, less who runs it and where the data lies.
+DECISIVE = (
+    'model',
+    'train_dataloader',
+    'val_dataloader',
+    'val_evaluator',
+    'train_cfg',
+    'optim_wrapper',
+    'param_scheduler',
 )
+INCIDENTAL = ('num_workers', 'persistent_workers', 'backend_args', 'data_root', 'ann_file', 'data_prefix', 'checkpoint')
 
 
 def main() -> int:
@@ -128,7 +124,7 @@ def listing(rows: Sequence[Row]) -> List[List[str]]:
     return [head] + [
         [row.id, row.title, row.name, f'configs/{row.config}']
         + [points(row.published.get(metric)) for metric in METRICS]
-        + [signed(published_gain(row, rows, 'AP'))]
+        + [signed(published_gain(row, rows))]
         for row in rows
     ]
 
@@ -176,21 +172,24 @@ def settings_remarks(row: Row, logs: Sequence[RunLog]) -> List[str]:
     Raises:
         ValueError: if they differ among each other, so that their mean would mean nothing.
     """
-    config = Config.fromfile(ROOT / 'configs' / row.config) if logs else None
-    differing = [differing_settings(config, log.cfg, INCIDENTAL) for log in logs]
     for log in logs[1:]:
-        among = differing_settings(logs[0].cfg, log.cfg, INCIDENTAL)
-        if among:
+        differing = decisive_differences(logs[0].cfg, log.cfg)
+        if differing:
             raise ValueError(
                 f'{logs[0].work_dir} and {log.work_dir} are runs of {row.stem} with different settings: '
-                f'{", ".join(among[:5])}; give only folders that belong together'
+                f'{", ".join(differing[:5])}; give only folders that belong together'
             )
-    if not logs or not differing[0]:
+    differing = decisive_differences(Config.fromfile(ROOT / 'configs' / row.config), logs[0].cfg) if logs else []
+    if not differing:
         return []
     return [
-        f'{row.stem}: * not trained as published; {len(differing[0])} settings differ, '
-        f'among them {", ".join(differing[0][:4])}'
+        f'{row.stem}: * not with the settings of its config, so not comparable with what is published; '
+        f'{len(differing)} differ, among them {", ".join(differing[:4])}'
     ]
+
+
+def decisive_differences(a: Config, b: Config) -> List[str]:
+    return [key for key in differing_settings(a, b, INCIDENTAL) if key.split('.')[0] in DECISIVE]
 
 
 def status(logs: Sequence[RunLog], metric: str) -> str:
@@ -201,13 +200,6 @@ def status(logs: Sequence[RunLog], metric: str) -> str:
             epoch, metrics = max(log.curve.items(), default=(0, {}))
             parts.append(f'seed {log.seed} at {epoch}/{log.max_epochs}: {points(metrics.get(metric))}')
     return ', '.join(parts) or 'not run'
-
-
-def published_gain(row: Row, rows: Sequence[Row], metric: str) -> Optional[float]:
-    if row.gain is not None:
-        return row.gain if metric == 'AP' else None
-    base = next((other for other in rows if other.id == row.baseline), None)
-    return difference(row.published.get(metric), base.published.get(metric)) if base else None
 
 
 def difference(a: Optional[float], b: Optional[float]) -> Optional[float]:

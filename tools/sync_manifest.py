@@ -1,0 +1,116 @@
+"""Write what follows from configs/manifest.yml: configs/README.md and configs/metafile.yml. Example:
+
+python tools/sync_manifest.py           # after a change to the manifest
+python tools/sync_manifest.py --check   # fails where a file is out of date
+"""
+
+import argparse
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Dict, List
+
+import yaml
+from mmengine.config import Config
+from terminaltables import GithubFlavoredMarkdownTable
+
+from mmdet_stable.evaluation import METRICS, Row, load_manifest, published_gain
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+COLLECTIONS = {
+    'Stable-DINO': ('Detection Transformer with Stable Matching', 'https://arxiv.org/abs/2304.04742'),
+    'DINO': (
+        'DINO: DETR with Improved DeNoising Anchor Boxes for End-to-End Object Detection',
+        'https://arxiv.org/abs/2203.03605',
+    ),
+}
+README = """# Configs
+
+Written by `python tools/sync_manifest.py` from `manifest.yml`; edit that file, not this one.
+
+All AP values below are **published** ones, from [the paper](https://arxiv.org/abs/2304.04742), on COCO val2017. We have
+trained none of these configs on COCO. An empty cell is not printed, or not legible, in our copy of the paper. A gain is
+counted from the row named beside it.
+
+```bash
+tools/dist_train.sh configs/ablations/table7/f1_s3.py 8            # one row
+python tools/analysis/ablation_table.py work_dirs                  # your results beside the paper's
+python tools/analysis/ablation_table.py --run --tables 7 --gpus 8  # every row of a table that is not finished yet
+```
+
+A config is a small difference from its `_base_`; `manifest.yml` lists which settings differ, and a test compares. Rows of
+equal settings share one config. `demo_digits.py` belongs to no table: it is the small model of `make demo`.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--check', action='store_true', help='write nothing, fail where a file is out of date')
+    args = parser.parse_args()
+    rows = load_manifest(CONFIGS / 'manifest.yml')
+    outdated = []
+    for name, text in [('README.md', readme(rows)), ('metafile.yml', metafile(rows))]:
+        file = CONFIGS / name
+        if file.exists() and file.read_text() == text:
+            continue
+        outdated.append(f'configs/{name}')
+        if not args.check:
+            file.write_text(text)
+    if outdated:
+        print(f'{"out of date" if args.check else "written"}: {", ".join(outdated)}')
+    return 1 if args.check and outdated else 0
+
+
+def readme(rows: List[Row]) -> str:
+    text = [README]
+    for table, group in groupby(rows, key=lambda row: row.table):
+        group = list(group)
+        metrics = [metric for metric in METRICS if any(metric in row.published for row in group)]
+        lines = [['row', 'name', 'config', *metrics, 'gain']]
+        for row in group:
+            gain = published_gain(row, rows)
+            values = [f'{row.published[metric]:.1f}' if metric in row.published else '' for metric in metrics]
+            gain = '' if gain is None else f'{gain:+.1f} from {row.baseline}'
+            lines.append([row.id, row.name, f'[{row.stem}]({row.config})', *values, gain])
+        text.append(f'## Table {table}: {group[0].title}\n\n{GithubFlavoredMarkdownTable(lines).table}\n')
+    return '\n'.join(text)
+
+
+def metafile(rows: List[Row]) -> str:
+    """OpenMMLab's model index; ``Results`` stay without metrics, which would mean that we measured them."""
+    by_config: Dict[str, Row] = {}
+    for row in rows:
+        by_config.setdefault(row.config, row)
+    collections = [
+        dict(
+            Name=name,
+            Metadata={'Training Data': 'COCO', 'Architecture': ['ResNet', 'Swin Transformer', 'Transformer']},
+            Paper=dict(Title=title, URL=url),
+            README='configs/README.md',
+        )
+        for name, (title, url) in COLLECTIONS.items()
+    ]
+    models = []
+    for config, row in by_config.items():
+        cfg = Config.fromfile(CONFIGS / config)
+        metadata = {'Epochs': cfg.train_cfg.max_epochs}
+        if row.published:
+            metadata['Published by the paper, not measured by us'] = {
+                f'box {metric}': value for metric, value in row.published.items()
+            }
+        data = 'Objects365' if 'Objects365' in cfg.train_dataloader.dataset.type else 'COCO'
+        models.append(
+            {
+                'Name': row.stem,
+                'In Collection': 'DINO' if config.startswith('dino/') else 'Stable-DINO',
+                'Config': f'configs/{config}',
+                'Metadata': metadata,
+                'Results': [{'Task': 'Object Detection', 'Dataset': data}],
+            }
+        )
+    head = '# Written by tools/sync_manifest.py from manifest.yml; edit that file, not this one.\n'
+    return head + yaml.safe_dump(dict(Collections=collections, Models=models), sort_keys=False, width=120)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
