@@ -29,8 +29,8 @@ README = """# Configs
 Written by `python tools/sync_manifest.py` from `manifest.yml`; edit that file, not this one.
 
 All AP values below are **published** ones, from [the paper](https://arxiv.org/abs/2304.04742), on COCO val2017. We have
-trained none of these configs on COCO. An empty cell is not printed, or not legible, in our copy of the paper. A gain is
-counted from the row named beside it.
+trained none of these configs on COCO. An empty cell is not printed, or not legible, in our copy of the paper. A gain
+is counted from the row named beside it.
 
 ```bash
 tools/dist_train.sh configs/ablations/table7/f1_s3.py 8            # one row
@@ -38,8 +38,8 @@ python tools/analysis/ablation_table.py work_dirs                  # your result
 python tools/analysis/ablation_table.py --run --tables 7 --gpus 8  # every row of a table that is not finished yet
 ```
 
-A config is a small difference from its `_base_`; `manifest.yml` lists which settings differ, and a test compares. Rows of
-equal settings share one config. `demo_digits.py` belongs to no table: it is the small model of `make demo`.
+A config is a small difference from its `_base_`; `manifest.yml` lists which settings differ, and a test compares. Rows
+of equal settings share one config. `demo_digits.py` belongs to no table: it is the small model of `make demo`.
 """
 
 

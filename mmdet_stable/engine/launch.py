@@ -1,6 +1,7 @@
 """What ``tools/train.py`` and ``tools/test.py`` share: arguments, config and the distributed set-up of this machine."""
 
 import argparse
+import ast
 import os
 from pathlib import Path
 from typing import Iterator, Sequence, Tuple
@@ -42,6 +43,18 @@ def load_config(args: argparse.Namespace) -> Config:
     if get_device() == 'cpu' and args.launcher != 'none':
         distribute_on_cpu(cfg)
     return cfg
+
+
+def own_settings(path: Path) -> dict:
+    """What a config file says itself, without what it inherits by ``_base_``.
+
+    With it, ``configs/demo_digits.py`` makes any config of the family as small as the demo.
+    """
+    tree = ast.parse(Path(path).read_text())
+    tree.body = [
+        node for node in tree.body if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_base_')
+    ]
+    return Config.fromstring(ast.unparse(tree), '.py').to_dict()
 
 
 def check_annotation_files(cfg: Config, keys: Sequence[str]) -> None:

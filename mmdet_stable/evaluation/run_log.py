@@ -1,10 +1,11 @@
 """What mmengine wrote into a work dir: settings, curves, and whether training is done."""
 
 import json
+import statistics
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
@@ -39,12 +40,12 @@ class RunLog:
         return Config.fromfile(self.config_file)
 
     @property
-    def seed(self) -> int:
+    def seed(self) -> Optional[int]:
         return self.cfg.get('randomness', {}).get('seed')
 
     @property
-    def max_epochs(self) -> int:
-        return self.cfg.train_cfg.max_epochs
+    def max_epochs(self) -> Optional[int]:
+        return (self.cfg.get('train_cfg') or {}).get('max_epochs')
 
     @cached_property
     def curve(self) -> Dict[int, Dict[str, float]]:
@@ -96,16 +97,19 @@ def find_runs(folders: Iterable[Path]) -> Tuple[List[RunLog], List[str]]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise FileNotFoundError(f'work dir does not exist: {folder}')
-        for vis_data in sorted(folder.resolve().glob('**/vis_data')):
-            work_dir = vis_data.parents[1]
-            if work_dir in seen or work_dir.name == FINAL_TEST:
+        for scalars in sorted(folder.resolve().glob('**/vis_data/scalars.json')):
+            work_dir = scalars.parents[2]
+            if work_dir in seen:
                 continue
             seen.add(work_dir)
             configs = sorted(work_dir.glob('*.py'))
-            if len(configs) == 1:
-                runs.append(RunLog(work_dir, configs[0]))
+            run = RunLog(work_dir, configs[0]) if len(configs) == 1 else None
+            if run is None:
+                remarks.append(f'{work_dir} left out: one config is needed to recognise a run, it has {len(configs)}')
+            elif not run.max_epochs:
+                remarks.append(f'{work_dir} left out: its config counts no epochs (train_cfg.max_epochs)')
             else:
-                remarks.append(f'{work_dir} left out: it has {len(configs)} configs, one is needed to recognise a run')
+                runs.append(run)
     return runs, remarks
 
 
@@ -126,10 +130,16 @@ LAUNCH_SETTINGS = ('launcher', 'resume', 'load_from', 'work_dir', 'model_wrapper
 
 def differing_settings(a: Config, b: Config, ignore: Sequence[str] = LAUNCH_SETTINGS) -> List[str]:
     """Dotted keys in which two configs differ, sorted; ``ignore`` holds keys, or parts of dotted keys, to leave out."""
-    # Through text, as a config that was saved and read again, where a tuple may have become a list.
-    a, b = (dict(flatten(Config.fromstring(cfg.pretty_text, '.py').to_dict())) for cfg in (a, b))
+    a, b = dict(flatten(a.to_dict())), dict(flatten(b.to_dict()))
     keys = (key for key in a.keys() | b.keys() if a.get(key, MISSING) != b.get(key, MISSING))
     return sorted(key for key in keys if not any(f'.{part}.' in f'.{key}.' for part in ignore))
 
 
 MISSING = object()
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, with the sample standard deviation where there are several values; empty for none."""
+    if len(values) > 1:
+        return f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}'
+    return f'{values[0]:.1f}' if values else ''

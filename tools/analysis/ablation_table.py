@@ -16,13 +16,22 @@ import io
 import statistics
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config, DictAction
 from sweep import Job, job_config, run
 from terminaltables import AsciiTable, GithubFlavoredMarkdownTable
 
-from mmdet_stable.evaluation import METRICS, Row, RunLog, differing_settings, find_runs, load_manifest, published_gain
+from mmdet_stable.evaluation import (
+    METRICS,
+    Row,
+    RunLog,
+    differing_settings,
+    find_runs,
+    load_manifest,
+    published_gain,
+    spread,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / 'configs' / 'manifest.yml'
@@ -129,48 +138,47 @@ def listing(rows: Sequence[Row]) -> List[List[str]]:
     ]
 
 
-def results(rows: Sequence[Row], all_rows: Sequence[Row], runs: Sequence[RunLog], metric: str):
-    """Our results beside the published ones, and remarks on what must not be compared."""
-    by_stem: Dict[str, List[RunLog]] = {}
-    for log in runs:
-        by_stem.setdefault(log.stem, []).append(log)
-    remarks = [
-        f'{stem}: no row of the manifest, left out' for stem in sorted(by_stem.keys() - {row.stem for row in all_rows})
-    ]
-    ours = {}
-    for row in {row.stem: row for row in all_rows}.values():
-        logs = by_stem.get(row.stem, [])
-        ours[row.stem] = [log.final[metric] for log in logs if log.finished and metric in log.final]
-        remarks += settings_remarks(row, logs)
-    starred = {remark.split(':')[0] for remark in remarks}
-    baselines = {row.id: row for row in all_rows}
+def results(
+    rows: Sequence[Row], all_rows: Sequence[Row], runs: Sequence[RunLog], metric: str
+) -> Tuple[List[List[str]], List[str]]:
+    """Our results beside the published ones, and remarks on what is left out or must not be compared."""
+    configs = {row.stem: row.config for row in all_rows}
+    logs: Dict[str, List[RunLog]] = {stem: [log for log in runs if log.stem == stem] for stem in configs}
+    ours = {
+        stem: [log.final[metric] for log in group if log.finished and metric in log.final]
+        for stem, group in logs.items()
+    }
+    unlike = {row.stem: unlike_its_config(row, logs[row.stem]) for row in rows if logs[row.stem]}
+    bases = {row.id: row.stem for row in all_rows}
 
     table = [['row', 'name', 'runs', f'{metric}, ours', 'published', 'difference', 'gain, ours', 'gain, published']]
     for row in rows:
-        values = ours[row.stem]
-        mean = statistics.mean(values) if values else None
-        base = ours[baselines[row.baseline].stem] if row.baseline else []
-        star = '*' if row.stem in starred else ''
+        values, base = ours[row.stem], ours[bases[row.baseline]] if row.baseline else []
+        published, average = row.published.get(metric), mean(values)
         table.append(
             [
-                row.id,
-                row.name,
-                status(by_stem.get(row.stem, []), metric),
-                spread(values) + star,
-                points(row.published.get(metric)),
-                signed(difference(mean, row.published.get(metric))),
-                signed(difference(mean, statistics.mean(base) if base else None)),
-                signed(published_gain(row, all_rows, metric)),
+                *(row.id, row.name, status(logs[row.stem], metric)),
+                spread(values) + ('*' if values and unlike.get(row.stem) else ''),
+                *(points(published), signed(difference(average, published))),
+                *(signed(difference(average, mean(base))), signed(published_gain(row, all_rows, metric))),
             ]
+        )
+    remarks = [f'{log.work_dir} left out: {log.stem} is no row' for log in runs if log.stem not in configs]
+    starred = {stem: keys for stem, keys in unlike.items() if keys}
+    if starred:
+        keys = max(starred.values(), key=len)
+        remarks.append(
+            f'* not trained with the settings of their configs, so not comparable with what is published: '
+            f'{", ".join(starred)}. Up to {len(keys)} settings differ, among them {", ".join(keys[:4])}'
         )
     return table, remarks
 
 
-def settings_remarks(row: Row, logs: Sequence[RunLog]) -> List[str]:
-    """A remark where runs were not made with the settings of the row's config.
+def unlike_its_config(row: Row, logs: Sequence[RunLog]) -> List[str]:
+    """Settings in which the runs of a row differ from its config.
 
     Raises:
-        ValueError: if they differ among each other, so that their mean would mean nothing.
+        ValueError: if the runs differ among each other, so that their mean would mean nothing.
     """
     for log in logs[1:]:
         differing = decisive_differences(logs[0].cfg, log.cfg)
@@ -179,13 +187,7 @@ def settings_remarks(row: Row, logs: Sequence[RunLog]) -> List[str]:
                 f'{logs[0].work_dir} and {log.work_dir} are runs of {row.stem} with different settings: '
                 f'{", ".join(differing[:5])}; give only folders that belong together'
             )
-    differing = decisive_differences(Config.fromfile(ROOT / 'configs' / row.config), logs[0].cfg) if logs else []
-    if not differing:
-        return []
-    return [
-        f'{row.stem}: * not with the settings of its config, so not comparable with what is published; '
-        f'{len(differing)} differ, among them {", ".join(differing[:4])}'
-    ]
+    return decisive_differences(Config.fromfile(ROOT / 'configs' / row.config), logs[0].cfg)
 
 
 def decisive_differences(a: Config, b: Config) -> List[str]:
@@ -202,6 +204,10 @@ def status(logs: Sequence[RunLog], metric: str) -> str:
     return ', '.join(parts) or 'not run'
 
 
+def mean(values: Sequence[float]) -> Optional[float]:
+    return statistics.mean(values) if values else None
+
+
 def difference(a: Optional[float], b: Optional[float]) -> Optional[float]:
     return None if a is None or b is None else a - b
 
@@ -212,13 +218,6 @@ def points(value: Optional[float]) -> str:
 
 def signed(value: Optional[float]) -> str:
     return '' if value is None else f'{value:+.1f}'
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean, with the sample standard deviation of several runs."""
-    if len(values) < 2:
-        return points(values[0] if values else None)
-    return f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}'
 
 
 def render(table: List[List[str]], style: str) -> str:

@@ -1,6 +1,5 @@
 """Trains many configs one after another, so that it can be stopped at any time and called again."""
 
-import ast
 import fcntl
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from typing import Iterator, List, NamedTuple, Optional
 
 from mmengine.config import Config
 
+from mmdet_stable.engine.launch import own_settings
 from mmdet_stable.evaluation import RunLog, differing_settings
 from mmdet_stable.evaluation.run_log import FINAL_TEST
 
@@ -35,15 +35,6 @@ def job_config(job: Job, overlay: Optional[Path] = None, cfg_options: Optional[d
         cfg.merge_from_dict(own_settings(overlay))
     cfg.merge_from_dict({**(cfg_options or {}), 'randomness.seed': job.seed, 'work_dir': str(job.work_dir)})
     return cfg
-
-
-def own_settings(path: Path) -> dict:
-    """What a config file says itself, without what it inherits by ``_base_``."""
-    tree = ast.parse(path.read_text())
-    tree.body = [
-        node for node in tree.body if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_base_')
-    ]
-    return Config.fromstring(ast.unparse(tree), '.py').to_dict()
 
 
 def run(job: Job, cfg: Config, gpus: int = 0) -> str:
@@ -92,7 +83,7 @@ def run(job: Job, cfg: Config, gpus: int = 0) -> str:
 @contextmanager
 def locked(work_dir: Path) -> Iterator[Optional[int]]:
     """A lock that lives as long as this process or the training it started; None where another holds it."""
-    with open(work_dir / '.lock', 'w') as file:
+    with open(work_dir / '.lock', 'a') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

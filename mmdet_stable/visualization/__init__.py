@@ -1,0 +1,5 @@
+"""Figures."""
+
+from .convergence import plot_convergence
+
+__all__ = ['plot_convergence']
