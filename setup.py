@@ -5,13 +5,30 @@ why. Importing the package checks both, and says what to do.
 """
 
 import runpy
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 versions = runpy.run_path(str(ROOT / 'mmdet_stable' / 'versions.py'))
 dependencies = [f'{name}{wanted}' for name, wanted in versions['REQUIREMENTS'].items() if name not in ('torch', 'mmcv')]
+
+
+class BuildWithConfigs(build_py):
+    """Puts configs and tools into the wheel, in the folder ``.mim``, where OpenMMLab's ``mim`` looks for them."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib) / 'mmdet_stable' / '.mim'
+        for folder in ('configs', 'tools'):
+            ignore = shutil.ignore_patterns('__pycache__')
+            shutil.copytree(ROOT / folder, target / folder, ignore=ignore, dirs_exist_ok=True)
+        shutil.copy(ROOT / 'model-index.yml', target)
+
 
 setup(
     name='mmdet_stable',
@@ -20,6 +37,7 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    cmdclass={'build_py': BuildWithConfigs},
     packages=find_packages(include=['mmdet_stable', 'mmdet_stable.*']),
     python_requires='>=3.9',
     install_requires=dependencies,

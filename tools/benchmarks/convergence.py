@@ -1,7 +1,7 @@
 """DINO, Stable-DINO and each component alone at small size, under equal budgets, with several seeds. Examples:
 
 python tools/benchmarks/convergence.py    # on digit scenes; hours on 2 cores, can be stopped and called again
-python tools/benchmarks/convergence.py --rows 6.1 6.6 --seeds 60 61 --cfg-options train_cfg.max_epochs=4
+python tools/benchmarks/convergence.py --rows 6.1 6.6 --seeds 60 61 --epochs 4
 python tools/benchmarks/convergence.py --train bccd/train.json bccd/images --val bccd/val.json bccd/images
 
 Writes convergence.png, .md and .csv into the folder given by --out. Without --train and --val, the digit scenes are
@@ -33,10 +33,11 @@ def main() -> int:
     args, options_of_the_sweep = parse_args()
     args.work_root.mkdir(parents=True, exist_ok=True)
     overlay, data = DEMO, 'digit scenes'
-    if args.train:
+    if args.train or args.epochs:
         overlay = args.work_root / 'overlay.py'
-        data_settings(args).dump(overlay)
-        data = args.train[0].parent.parent.name or args.train[0].stem
+        overlay_of(args).dump(overlay)
+    if args.train:
+        data = args.train[1].resolve().parent.name
     else:
         write_digit_scenes('data/digit_scenes')
     sweep = [sys.executable, ROOT / 'tools' / 'analysis' / 'ablation_table.py', '--run', '--rows', *args.rows]
@@ -63,6 +64,7 @@ def parse_args():
     parser.add_argument(
         '--size', nargs=2, type=int, default=[160, 128], metavar=('W', 'H'), help='of images, in pixels'
     )
+    parser.add_argument('--epochs', type=int, metavar='N', help='default 8; the learning rate drops before the last')
     parser.add_argument('--backbone', type=Path, metavar='CHECKPOINT', help='start from the backbone of this detector')
     parser.add_argument('--rows', nargs='+', default=['6.1', '6.2', '6.8', '6.7', '6.6'], help='of the manifest')
     parser.add_argument('--metric', choices=list(METRICS), default='AP')
@@ -76,9 +78,18 @@ def parse_args():
     return args, rest if '--seeds' in rest else ['--seeds', '60', '61', '62', *rest]
 
 
-def data_settings(args: argparse.Namespace) -> Config:
-    """The settings of the demo, with another data set in place of the digit scenes."""
+def overlay_of(args: argparse.Namespace) -> Config:
+    """The settings of the demo, with another data set in place of the digit scenes, or another schedule."""
     cfg = Config(own_settings(DEMO))
+    if args.epochs:
+        cfg.train_cfg.max_epochs = cfg.param_scheduler[1].end = args.epochs
+        cfg.param_scheduler[1].milestones = [args.epochs - 1]
+    if args.train:
+        set_data(cfg, args)
+    return cfg
+
+
+def set_data(cfg: Config, args: argparse.Namespace) -> None:
     categories = json.loads(args.train[0].read_text())['categories']
     classes = tuple(category['name'] for category in categories)
     for loader, (annotations, images) in [('train', args.train), ('val', args.val)]:
@@ -99,7 +110,6 @@ def data_settings(args: argparse.Namespace) -> Config:
         cfg.model.backbone.init_cfg = dict(
             type='Pretrained', checkpoint=str(args.backbone.resolve()), prefix='backbone.'
         )
-    return cfg
 
 
 def read_curves(work_root: Path, rows: List[str], metric: str) -> Dict[str, Dict[int, Dict[int, float]]]:
