@@ -4,8 +4,9 @@ Sizes used in every shape of this package: S branches (decoder layers, encoder),
 G the largest number of ground truths of an image of the batch, P positives of a branch.
 """
 
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 from mmdet.structures.bbox import bbox_xyxy_to_cxcywh, get_box_tensor
 from mmengine.structures import InstanceData
@@ -115,26 +116,73 @@ class Matches(NamedTuple):
 
 
 class DenoisingLayout(NamedTuple):
-    """Where the denoising queries lie: ``num_groups`` equal groups in front of the matching queries.
+    """Where the T denoising queries of an image lie: equal groups, in front of the matching queries.
 
-    In a contrastive group of 2 * G slots, slot j < G is the positive query of ground truth j and slot G + j its
-    negative; the slots of an image with fewer ground truths are padding and count as background, like negatives.
+    A group has one slot for each ground truth of the image with most, or twice as many: with negatives, slot j < P is
+    the positive query of the image's j-th shown ground truth and slot P + j its negative. The slots that an image with
+    fewer ground truths leaves empty are padding.
+
+    Attributes:
+        num_groups: groups per image.
+        num_slots: P, positive slots of a group.
+        num_shown: ground truths shown of each image, at most P. Python integers, as in :class:`BatchTargets`.
+        with_negatives: whether the second half of each group is negatives.
+        gt_inds: (B, P) int64, which ground truth a slot shows; None where slot j shows ground truth j.
+        ignore_padding: whether padding is left out of the loss; otherwise it counts as background, like negatives.
     """
 
-    num_queries: int
     num_groups: int
+    num_slots: int
+    num_shown: Tuple[int, ...]
+    with_negatives: bool = False
+    gt_inds: Optional[Tensor] = None
+    ignore_padding: bool = False
 
-    def matches(self, num_gts: Sequence[int], num_branches: int, device: torch.device) -> Matches:
-        """The pairs known by construction: positive slot j of each group answers for ground truth j."""
-        group_size = self.num_queries // self.num_groups
-        pairs: List[Tuple[int, int, int]] = [
-            (image, group * group_size + gt, gt)
-            for image, num in enumerate(num_gts)
-            for group in range(self.num_groups)
-            for gt in range(num)
-        ]
-        image, query, gt = (
-            torch.tensor(pairs, dtype=torch.long).reshape(-1, 3).to(device, non_blocking=True).repeat(num_branches, 1).T
-        )
-        branch = torch.arange(num_branches, device=device).repeat_interleave(len(pairs))
+    @classmethod
+    def of_mmdet(cls, dn_meta: Dict[str, int], num_gts: Tuple[int, ...]) -> 'DenoisingLayout':
+        """The layout of mmdet's ``CdnQueryGenerator``."""
+        group_size = dn_meta['num_denoising_queries'] // dn_meta['num_denoising_groups']
+        return cls(dn_meta['num_denoising_groups'], group_size // 2, num_gts, with_negatives=True)
+
+    @property
+    def num_queries(self) -> int:
+        """T."""
+        return self.num_groups * self.num_copies * self.num_slots
+
+    @property
+    def num_copies(self) -> int:
+        """Queries of one ground truth in a group: 2 with negatives, else 1."""
+        return 1 + self.with_negatives
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether any image leaves slots empty."""
+        return min(self.num_shown) < self.num_slots
+
+    def spread(self, *values: Tensor) -> Tuple[Tensor, ...]:
+        """Copy values of the ground truths, (B, G, ...), to all slots, (B, T, ...)."""
+        if self.gt_inds is not None:
+            rows = torch.arange(len(self.gt_inds), device=self.gt_inds.device)[:, None]
+            values = tuple(value[rows, self.gt_inds] for value in values)
+        repeats = self.num_groups * self.num_copies
+        return tuple(value.repeat(1, repeats, *[1] * (value.dim() - 2)) for value in values)
+
+    def valid(self, device: torch.device) -> Tensor:
+        """(B, T) bool; True for slots that show a ground truth."""
+        shown = torch.arange(self.num_slots) < torch.tensor(self.num_shown)[:, None]
+        return shown.repeat(1, self.num_groups * self.num_copies).to(device, non_blocking=True)
+
+    def is_negative(self, device: torch.device) -> Tensor:
+        """(T,) bool; True for the negative half of each group."""
+        group = torch.arange(self.num_copies * self.num_slots) >= self.num_slots
+        return group.repeat(self.num_groups).to(device, non_blocking=True)
+
+    def matches(self, num_branches: int, device: torch.device) -> Matches:
+        """The pairs known by construction: a positive slot answers for the ground truth that it shows."""
+        shown = np.arange(self.num_slots) < np.array(self.num_shown)[:, None]
+        pairs = np.argwhere(shown[:, None] & np.ones((self.num_groups, 1), bool))
+        image, group, slot = torch.from_numpy(pairs).to(device, non_blocking=True).repeat(num_branches, 1).T
+        query = group * (self.num_copies * self.num_slots) + slot
+        gt = slot if self.gt_inds is None else self.gt_inds[image, slot]
+        branch = torch.arange(num_branches, device=device).repeat_interleave(len(image) // num_branches)
         return Matches(branch, image, query, gt, num_branches)

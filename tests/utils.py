@@ -120,23 +120,46 @@ def golden_samples(data: Dict[str, np.ndarray], scale: Optional[float] = None, p
     return result
 
 
-def load_reference_weights(model: nn.Module, data: Dict[str, np.ndarray]) -> None:
+DINO_NAMES = [
+    (r'^transformer\.encoder\.fusion_layer\.0\.', 'encoder.fusion.fusion.proj.'),
+    (r'^transformer\.encoder\.fusion_layer\.1\.', 'encoder.fusion.fusion.norm.'),
+    (r'^label_enc\.weight$', 'dn_query_generator.label_embedding.weight'),
+]
+DAB_DETR_NAMES = [
+    (r'^input_proj\.', 'neck.convs.0.conv.'),
+    (r'^denoising_generator\.label_encoder\.', 'dn_query_generator.label_embedding.'),
+    (r'^anchor_box_embed\.', 'query_embedding.'),
+    (r'^class_embed\.', 'bbox_head.fc_cls.'),
+    (r'^bbox_embed\.', 'bbox_head.fc_reg.'),
+    (r'^transformer\.', ''),
+    (r'post_norm_layer\.', 'post_norm.'),
+    (r'attentions\.0\.', 'self_attn.'),
+    (r'attentions\.1\.', 'cross_attn.'),
+    (r'ffns\.0\.activation\.', 'ffns.0.layers.0.1.'),  # the same PReLU under both names
+    (r'ffns\.0\.', 'ffn.'),
+    (r'query_(content|pos|pos_sine)_proj\.', r'q\1_proj.'),
+    (r'key_(content|pos)_proj\.', r'k\1_proj.'),
+    (r'value_proj\.', 'v_proj.'),
+]
+
+
+def load_reference_weights(
+    model: nn.Module, data: Dict[str, np.ndarray], rules: Sequence[Tuple[str, str]] = tuple(DINO_NAMES)
+) -> None:
     """Load the ``sd.*`` arrays of a golden file, which carry detrex's parameter names."""
-    keymap = json.loads((GOLDEN / 'keymap_detrex_to_mmdet_dino.json').read_text())
-    rules = [
-        (r'^transformer\.encoder\.fusion_layer\.0\.', 'encoder.fusion.fusion.proj.'),
-        (r'^transformer\.encoder\.fusion_layer\.1\.', 'encoder.fusion.fusion.norm.'),
-        (r'^label_enc\.weight$', 'dn_query_generator.label_embedding.weight'),
-    ]
+    keymap = (
+        json.loads((GOLDEN / 'keymap_detrex_to_mmdet_dino.json').read_text())['map'] if rules[0] in DINO_NAMES else {}
+    )
     state = {}
     for key, value in data.items():
         if key.startswith('sd.'):
             name = key[3:]
             for pattern, replacement in rules:
                 name = re.sub(pattern, replacement, name)
-            state[keymap['map'].get(name, name)] = tensor(value)
-    own = {k: v for k, v in model.state_dict().items() if not k.startswith(('backbone.', 'neck.'))}
-    assert set(state) == set(own), sorted(set(state) ^ set(own))
+            state[keymap.get(name, name)] = tensor(value)
+    prefixes = tuple({name.split('.')[0] + '.' for name in state})
+    own = {name for name in model.state_dict() if name.startswith(prefixes)}
+    assert set(state) == own, sorted(set(state) ^ own)
     model.load_state_dict(state, strict=False)
 
 

@@ -1,4 +1,6 @@
+from .dn_detr_head import DNConditionalDETRHead, DNDETRHead
 from .set_loss import LossGroup, SetLoss
+from .set_loss_head import SetLossHead
 from .stable_dino_head import StableDINOHead
 
-__all__ = ['LossGroup', 'SetLoss', 'StableDINOHead']
+__all__ = ['DNConditionalDETRHead', 'DNDETRHead', 'LossGroup', 'SetLoss', 'SetLossHead', 'StableDINOHead']

@@ -17,11 +17,15 @@ TARGET_RESCALES = (None, 'one', 'max_iou')
 
 
 class LossGroup(NamedTuple):
-    """Branches whose matches are known, and the classification loss they get."""
+    """Branches whose matches are known, and the classification loss they get.
+
+    Where ``valid``, (B, Q) bool, is given, queries at which it is False get no class loss.
+    """
 
     branches: Branches
     matches: Matches
     loss_cls: nn.Module
+    valid: Optional[Tensor] = None
 
 
 class SetLoss:
@@ -67,7 +71,7 @@ class SetLoss:
             groups = [group._replace(branches=group.branches.float()) for group in groups]
             # The positives of all groups go through the box losses together: they are few, and each call has its price.
             sizes = [len(group.matches.query_inds) for group in groups]
-            pos_cxcywh = torch.cat([branches.boxes_cxcywh[matches.query] for branches, matches, _ in groups])
+            pos_cxcywh = torch.cat([branches.boxes_cxcywh[matches.query] for branches, matches, *_ in groups])
             image_inds, gt_inds = (torch.cat(inds) for inds in zip(*(group.matches.ground_truth for group in groups)))
             pos_xyxy = bbox_cxcywh_to_xyxy(pos_cxcywh) * targets.whwh[image_inds]
             gt_xyxy = targets.boxes_xyxy[image_inds, gt_inds]
@@ -88,7 +92,7 @@ class SetLoss:
         self, group: LossGroup, targets: BatchTargets, quality: Tensor, bbox: Tensor, iou: Tensor
     ) -> Dict[str, Tensor]:
         """Reduce the per-pair values (M,) of one group, and add its class loss."""
-        branches, matches, _ = group
+        branches, matches = group.branches, group.matches
         cls = self._classification_loss(group, targets, quality)
         local, over_ranks = self._avg_factors(matches.num_per_branch, cls)
         shape = (matches.num_branches, matches.num_per_branch)
@@ -101,8 +105,8 @@ class SetLoss:
 
     def _classification_loss(self, group: LossGroup, targets: BatchTargets, quality: Tensor) -> Tensor:
         """(S,) class loss, summed over images and queries; ``quality`` (M,) is the IoU of the matched boxes."""
-        (logits, _, _), matches, loss_cls = group
-        num_branches, num_classes = logits.shape[0], logits.shape[-1]
+        logits, matches, loss_cls = group.branches.logits, group.matches, group.loss_cls
+        num_classes = logits.shape[-1]
         if logits.numel() == 0:  # no denoising queries; mmcv's CUDA focal loss does not take empty tensors
             return logits.sum((1, 2, 3))
         gt_labels = targets.labels[matches.ground_truth]
@@ -120,13 +124,16 @@ class SetLoss:
             if isinstance(loss_cls, QualityFocalLoss):
                 target = (target, at_matches(quality).flatten())
             loss = loss_cls(logits.reshape(-1, num_classes), target, reduction_override='none')
-        return loss.reshape(num_branches, -1).sum(1)
+        loss = loss.reshape(*logits.shape[:3], -1)  # QualityFocalLoss has summed over classes
+        if group.valid is not None:
+            loss = loss * group.valid[..., None]
+        return loss.sum((1, 2, 3))
 
     def _rescaled(self, quality: Tensor, group: LossGroup, targets: BatchTargets) -> Tensor:
         """(M,) targets, rescaled per image and branch as configured."""
         if self.target_rescale is None:
             return quality
-        branches, matches, _ = group
+        branches, matches = group.branches, group.matches
         num_branches, num_images = branches.logits.shape[:2]
         ceilings = quality.new_ones(num_branches * num_images)
         if self.target_rescale == 'max_iou' and targets.labels.numel() and branches.logits.numel():

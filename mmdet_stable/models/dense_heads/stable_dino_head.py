@@ -2,65 +2,17 @@
 
 from typing import Dict, List, Optional
 
-from mmcv.ops import batched_nms
 from mmdet.models.dense_heads import DINOHead
 from mmdet.registry import MODELS
-from mmdet.utils import ConfigType, InstanceList
-from mmengine.structures import InstanceData
+from mmdet.utils import InstanceList
 from torch import Tensor
 
-from mmdet_stable.models.losses import PositionSupervisedLoss
-from mmdet_stable.models.task_modules import StableHungarianAssigner
-from mmdet_stable.structures import BatchTargets, Branches, DenoisingLayout
-
-from .set_loss import LossGroup, SetLoss
+from .set_loss_head import SetLossHead
 
 
 @MODELS.register_module()
-class StableDINOHead(DINOHead):
-    """mmdet's ``DINOHead`` with stable matching; parameters, inputs and loss keys are the same.
-
-    Args:
-        loss_cls: classification loss of the matching branches (decoder layers and encoder), e.g.
-            ``PositionSupervisedLoss`` with ``loss_weight=6.0``; any sigmoid loss works.
-        dn_cls_loss_weight: ``loss_weight`` of the same loss on denoising queries; None keeps that of ``loss_cls``.
-        target_rescale: see :class:`SetLoss`; the paper prefers ``'max_iou'`` for 900 queries and ``'one'`` for 300.
-        Others: as in mmdet. ``train_cfg.assigner`` must be a ``StableHungarianAssigner``; ``test_cfg.nms``, where
-            given, is the config of a class-wise NMS on the ``max_per_img`` best boxes, e.g. ``dict(type='nms',
-            iou_threshold=0.8)``.
-
-    Raises:
-        ValueError: for another assigner, a softmax loss, or a ``target_rescale`` that the loss cannot use.
-    """
-
-    def __init__(
-        self,
-        *args,
-        loss_cls: ConfigType,
-        dn_cls_loss_weight: Optional[float] = None,
-        target_rescale: Optional[str] = None,
-        **kwargs,
-    ) -> None:
-        super().__init__(*args, loss_cls=loss_cls, **kwargs)
-        if self.train_cfg and not isinstance(self.assigner, StableHungarianAssigner):
-            raise ValueError(
-                f'{type(self).__name__} matches all layers at once: set model.train_cfg.assigner.type='
-                f'"StableHungarianAssigner" (the same match_costs work), got {type(self.assigner).__name__}'
-            )
-        if not self.loss_cls.use_sigmoid:
-            raise ValueError(
-                f'{type(self).__name__} scores each class by a sigmoid: set use_sigmoid=True in bbox_head.loss_cls, '
-                f'or another loss than {type(self.loss_cls).__name__}'
-            )
-        if target_rescale is not None and not isinstance(self.loss_cls, PositionSupervisedLoss):
-            raise ValueError(
-                f'target_rescale={target_rescale!r} rescales the targets of PositionSupervisedLoss, but loss_cls is '
-                f'{type(self.loss_cls).__name__}; set target_rescale=None or use PositionSupervisedLoss'
-            )
-        self.dn_loss_cls = self.loss_cls
-        if dn_cls_loss_weight is not None:
-            self.dn_loss_cls = MODELS.build(dict(loss_cls, loss_weight=dn_cls_loss_weight))
-        self.set_loss = SetLoss(self.loss_bbox, self.loss_iou, target_rescale, self.sync_cls_avg_factor)
+class StableDINOHead(SetLossHead, DINOHead):
+    """mmdet's ``DINOHead`` with stable matching; see :class:`SetLossHead` for its arguments."""
 
     def loss_by_feat(
         self,
@@ -70,57 +22,10 @@ class StableDINOHead(DINOHead):
         enc_bbox_preds: Optional[Tensor],
         batch_gt_instances: InstanceList,
         batch_img_metas: List[dict],
-        dn_meta: Optional[Dict[str, int]],
+        dn_meta: Optional[Dict],
         batch_gt_instances_ignore: None = None,
     ) -> Dict[str, Tensor]:
-        """All losses of a training step.
-
-        Args:
-            all_layers_cls_scores: (K, B, Qd + Q, C) logits of K decoder layers, denoising queries first.
-            all_layers_bbox_preds: (K, B, Qd + Q, 4) normalised cxcywh.
-            enc_cls_scores, enc_bbox_preds: (B, Q, C) and (B, Q, 4) of the selected encoder proposals, or None.
-            batch_gt_instances: ``bboxes`` (absolute xyxy) and ``labels`` of B images.
-            batch_img_metas: with ``img_shape``.
-            dn_meta: mmdet's ``num_denoising_queries`` (Qd) and ``num_denoising_groups``; None without denoising.
-
-        Returns:
-            mmdet's keys: ``loss_cls``, ``d0.loss_cls``, ..., ``enc_loss_cls``, ``dn_loss_cls``, ``d0.dn_loss_cls``,
-            ..., and the same for ``loss_bbox`` and ``loss_iou``.
-        """
-        targets = BatchTargets.from_instances(batch_gt_instances, batch_img_metas)
-        num_dn = dn_meta['num_denoising_queries'] if dn_meta else 0
-        layers = [f'd{i}.' for i in range(len(all_layers_cls_scores) - 1)] + ['']
-        # One split, whose gradient is one concatenation; two slices would each be padded with zeros and added.
-        sizes = [num_dn, all_layers_cls_scores.shape[2] - num_dn]
-        dn_logits, logits = all_layers_cls_scores.split(sizes, dim=2)
-        dn_boxes, boxes = all_layers_bbox_preds.split(sizes, dim=2)
-        matching = [Branches(logits, boxes, tuple(layers))]
-        if enc_cls_scores is not None:
-            matching.append(Branches(enc_cls_scores[None], enc_bbox_preds[None], ('enc_',)))
-        groups = [
-            LossGroup(branches, matches, self.loss_cls)
-            for branches, matches in zip(matching, self.assigner.assign_batch(matching, targets))
-        ]
-        if dn_meta:
-            layout = DenoisingLayout(num_dn, dn_meta['num_denoising_groups'])
-            matches = layout.matches(targets.num_gts, len(layers), dn_logits.device)
-            groups.append(
-                LossGroup(
-                    Branches(dn_logits, dn_boxes, tuple(f'{layer}dn_' for layer in layers)), matches, self.dn_loss_cls
-                )
-            )
-        return self.set_loss(groups, targets)
-
-    def _predict_by_feat_single(
-        self, cls_score: Tensor, bbox_pred: Tensor, img_meta: dict, rescale: bool = True
-    ) -> InstanceData:
-        """Detections of one image, by score; where ``test_cfg.nms`` is set, after class-wise NMS."""
-        results = super()._predict_by_feat_single(cls_score, bbox_pred, img_meta, rescale)
-        nms_cfg = self.test_cfg.get('nms')
-        if nms_cfg is None:
-            return results
-        # In float32: mmcv's NMS takes no half-precision scores, as mixed precision gives them.
-        detections, keep = batched_nms(results.bboxes.float(), results.scores.float(), results.labels, nms_cfg)
-        results = results[keep]
-        results.bboxes, results.scores = detections[:, :4], detections[:, 4]  # soft NMS lowers scores
-        return results
+        """Called by mmdet with what :meth:`SetLossHead.set_losses` takes; encoder proposals may be None."""
+        encoder = None if enc_cls_scores is None else (enc_cls_scores, enc_bbox_preds)
+        predictions = all_layers_cls_scores, all_layers_bbox_preds
+        return self.set_losses(*predictions, batch_gt_instances, batch_img_metas, dn_meta, encoder)

@@ -1,4 +1,5 @@
 from .any_width_dino_decoder import AnyWidthDinoDecoder
+from .denoising import DNQueryGenerator, denoising_attention_mask
 from .memory_fusion_encoder import MemoryFusionEncoder
 
-__all__ = ['AnyWidthDinoDecoder', 'MemoryFusionEncoder']
+__all__ = ['AnyWidthDinoDecoder', 'DNQueryGenerator', 'MemoryFusionEncoder', 'denoising_attention_mask']

@@ -132,15 +132,17 @@ def test_ceilings_of_both_rescalings():
         torch.testing.assert_close(loss._rescaled(ious, group, targets), torch.tensor([expected]))
 
 
-def test_denoising_matches_by_construction():
-    matches = DenoisingLayout(num_queries=12, num_groups=2).matches((3, 0, 1), num_branches=2, device='cpu')
+def test_matches_of_mmdets_denoising_queries():
+    dn_meta = dict(num_denoising_queries=12, num_denoising_groups=2)
+    matches = DenoisingLayout.of_mmdet(dn_meta, (3, 0, 1)).matches(num_branches=2, device='cpu')
     assert matches.num_per_branch == 8
     expected = [(0, q, g) for q, g in ((0, 0), (1, 1), (2, 2), (6, 0), (7, 1), (8, 2))] + [(2, 0, 0), (2, 6, 0)]
     for branch in range(2):
         chosen = matches.branch_inds == branch
         found = zip(*(inds[chosen].tolist() for inds in (matches.image_inds, matches.query_inds, matches.gt_inds)))
         assert sorted(found) == sorted(expected)
-    assert DenoisingLayout(0, 1).matches((0, 0), 2, 'cpu').num_per_branch == 0
+    none = dict(num_denoising_queries=0, num_denoising_groups=1)
+    assert DenoisingLayout.of_mmdet(none, (0, 0)).matches(2, 'cpu').num_per_branch == 0
 
 
 def test_targets_are_padded():

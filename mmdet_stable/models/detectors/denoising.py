@@ -1,0 +1,97 @@
+"""Query denoising for the detectors of the DETR family whose decoder layers take a self-attention mask."""
+
+import inspect
+from contextlib import ExitStack, contextmanager
+from typing import Dict, Iterator, Optional, Tuple
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import OptSampleList
+from mmdet.utils import ConfigType
+from torch import Tensor, nn
+
+from mmdet_stable.models.layers import DNQueryGenerator
+
+
+class DenoisingDetector:
+    """To be inherited from before one of mmdet's DETR detectors: trains with denoising queries, which are gone at test
+    time.
+
+    Args:
+        dn_cfg: settings of ``DNQueryGenerator``, e.g. ``dict(num_groups=5)``.
+        Others: as in mmdet.
+
+    Raises:
+        ValueError: if the decoder's layers take no self-attention mask.
+
+    Source: arXiv:2203.01305.
+    """
+
+    def __init__(self, *args, dn_cfg: ConfigType, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.mask_name = self_attention_mask_name(self.decoder.layers[0])
+        self.dn_query_generator: DNQueryGenerator = MODELS.build(
+            dict(
+                dict(type='DNQueryGenerator', **dn_cfg),
+                num_classes=self.bbox_head.num_classes,
+                embed_dims=self.embed_dims,
+                num_matching_queries=self.num_queries,
+                num_heads=self.decoder.layers[0].self_attn.num_heads,
+            )
+        )
+
+    def forward_transformer(self, img_feats: Tuple[Tensor], batch_data_samples: OptSampleList = None) -> Dict:
+        """mmdet's flow, with denoising queries in front of the matching ones during training."""
+        encoder_inputs, decoder_inputs = self.pre_transformer(img_feats, batch_data_samples)
+        queries, head_inputs = self.pre_decoder(**self.forward_encoder(**encoder_inputs))
+        mask = None
+        if self.training:
+            content, boxes, mask, head_inputs['dn_meta'] = self.dn_query_generator(batch_data_samples)
+            queries = self.prepend(queries, content, boxes)
+        with self_attention_mask(self.decoder.layers, self.mask_name, mask):
+            head_inputs.update(self.forward_decoder(**{**decoder_inputs, **queries}))
+        return head_inputs
+
+    def prepend(self, queries: Dict[str, Tensor], content: Tensor, boxes: Tensor) -> Dict[str, Tensor]:
+        """Put denoising queries in front of ``query`` and ``query_pos``.
+
+        Args:
+            queries: what ``pre_decoder`` gives to the decoder.
+            content: (B, T, D).
+            boxes: (B, T, 4) cxcywh before the sigmoid.
+        """
+        return {
+            **queries,
+            'query': torch.cat([content, queries['query']], 1),
+            'query_pos': torch.cat([self.box_position(boxes), queries['query_pos']], 1),
+        }
+
+    def box_position(self, boxes: Tensor) -> Tensor:
+        """Boxes (B, T, 4) before the sigmoid as the detector's query positions; anchors are taken as they are."""
+        return boxes
+
+
+def self_attention_mask_name(layer: nn.Module) -> str:
+    """What the decoder layers of mmdet call the mask of their self-attention."""
+    parameters = inspect.signature(layer.forward).parameters
+    for name in ('self_attn_mask', 'self_attn_masks'):
+        if name in parameters:
+            return name
+    raise ValueError(
+        f'{type(layer).__name__} takes no self-attention mask, which denoising needs to keep ground truth out of the '
+        'sight of matching queries; use a decoder whose layers do'
+    )
+
+
+@contextmanager
+def self_attention_mask(layers: nn.ModuleList, name: str, mask: Optional[Tensor]) -> Iterator[None]:
+    """Hand a mask to every decoder layer, also where mmdet's decoder has no argument for it; None changes nothing."""
+    with ExitStack() as stack:
+        if mask is not None:
+            for layer in layers:
+                stack.enter_context(
+                    layer.register_forward_pre_hook(
+                        lambda _, args, kwargs: (args, {**kwargs, name: mask}), with_kwargs=True
+                    )
+                )
+        yield

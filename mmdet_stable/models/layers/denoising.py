@@ -1,0 +1,226 @@
+"""Queries made of noised ground truths, which the decoder learns to put right (arXiv:2203.01305, Sec. 4)."""
+
+from typing import Dict, Optional, Sequence, Tuple, Union
+
+import torch
+from mmdet.models.layers import inverse_sigmoid
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_xyxy_to_cxcywh
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmdet_stable.structures import BatchTargets, DenoisingLayout
+
+Scales = Tuple[float, float]
+NEGATIVES = (None, 'near', 'far')
+
+
+def centre_size_noise(boxes_cxcywh: Tensor, draws: Tensor, scales: Scales) -> Tensor:
+    """DN-DETR's noise: the centre moves by up to l1 / 2 of the box, width and height change by up to l2.
+
+    Args:
+        boxes_cxcywh: (..., 4), normalised.
+        draws: (..., 4) in [-1, 1], or up to 2 in size for negatives that lie further away.
+        scales: l1 and l2.
+
+    Returns:
+        (..., 4) cxcywh in [0, 1].
+    """
+    wh = boxes_cxcywh[..., 2:]
+    reach = torch.cat([wh * (scales[0] / 2), wh * scales[1]], -1)
+    return (boxes_cxcywh + draws * reach).clamp(0, 1)
+
+
+def corner_noise(boxes_cxcywh: Tensor, draws: Tensor, scales: Scales) -> Tensor:
+    """DINO's noise: each corner moves by up to half the box's size times l1. As :func:`centre_size_noise`."""
+    half = torch.cat([boxes_cxcywh[..., 2:]] * 2, -1) * (scales[0] / 2)
+    return bbox_xyxy_to_cxcywh((bbox_cxcywh_to_xyxy(boxes_cxcywh) + draws * half).clamp(0, 1))
+
+
+BOX_NOISES = {'centre_size': centre_size_noise, 'corners': corner_noise}
+
+
+def flip_labels(labels: Tensor, draws: Tensor, random_labels: Tensor, probability: float) -> Tensor:
+    """Labels of any shape, replaced by ``random_labels`` where ``draws`` in [0, 1) lie below the probability."""
+    return torch.where(draws < probability, random_labels, labels)
+
+
+def denoising_attention_mask(
+    num_groups: int,
+    group_size: int,
+    num_matching: int,
+    device: Optional[torch.device] = None,
+    hide_denoising: bool = True,
+    isolate_groups: bool = True,
+) -> Tensor:
+    """Who must not see whom in the decoder's self-attention; denoising queries come first.
+
+    The paper's rules: matching queries see no denoising query, as these hold ground truth (``hide_denoising``); a group
+    sees itself and no other group (``isolate_groups``); denoising queries see all matching queries. The switches are
+    those of the paper's ablation.
+
+    Returns:
+        (T + Q, T + Q) bool, T = num_groups * group_size; True forbids the query of the row to see that of the column.
+    """
+    group = torch.arange(num_groups, device=device).repeat_interleave(group_size)
+    group = torch.cat([group, group.new_full((num_matching,), num_groups)])  # as if matching queries were a last group
+    row, column = group[:, None], group[None]
+    sees_denoising = (column < num_groups) & (row != column)
+    from_matching = row == num_groups
+    return sees_denoising & ((from_matching & hide_denoising) | (~from_matching & isolate_groups))
+
+
+@MODELS.register_module()
+class DNQueryGenerator(BaseModule):
+    """Noised ground truths as queries, in groups of which each shows every ground truth once.
+
+    Called like mmdet's ``CdnQueryGenerator`` and usable in its place. Nothing loops over boxes or images, and nothing
+    waits for the device.
+
+    Args:
+        num_classes, embed_dims, num_matching_queries, num_heads: set by the detector.
+        num_groups: groups per image (DN-DETR); None where ``num_queries`` is given.
+        num_queries: budget (DINO): as many groups as fit, ``max(1, num_queries // G)`` for G boxes in the image with
+            most; negatives come on top of it.
+        max_queries: no image ever gets more denoising queries, negatives included; of a crowded image, each step shows
+            a random part of the ground truths.
+        box_noise: ``'centre_size'`` (DN-DETR) or ``'corners'`` (DINO).
+        box_noise_scale: l1 and l2, or one number for both; 0 for none. Corners have one only.
+        label_flip_prob: share of labels replaced by a random class.
+        negatives: a second, background query for each ground truth: None, ``'near'`` (noise of the same range, as in
+            the released Stable-DINO) or ``'far'`` (once to twice as far, DINO).
+        indicator: mark denoising queries by 1 in the last channel of the content, matching queries by 0, and give these
+            the label embedding of "unknown" (DN-DETR). Without it the detector's own matching queries stay.
+        hide_denoising, isolate_groups: rules of the attention mask, see :func:`denoising_attention_mask`.
+        ignore_padding: whether the slots that an image with fewer boxes leaves empty are kept out of attention and
+            loss. False as in the reference implementations, where they count as background.
+
+    Raises:
+        ValueError: for settings out of range, or a budget above ``max_queries``.
+
+    Source: arXiv:2203.01305 Sec. 4.3 to 4.5; arXiv:2203.03605 Sec. 3.3 for contrastive negatives.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        embed_dims: int,
+        num_matching_queries: int,
+        num_heads: int = 8,
+        num_groups: Optional[int] = None,
+        num_queries: Optional[int] = None,
+        max_queries: int = 600,
+        box_noise: str = 'centre_size',
+        box_noise_scale: Union[float, Scales] = 0.4,
+        label_flip_prob: float = 0.2,
+        negatives: Optional[str] = None,
+        indicator: bool = True,
+        hide_denoising: bool = True,
+        isolate_groups: bool = True,
+        ignore_padding: bool = True,
+    ) -> None:
+        super().__init__()
+        if (num_groups is None) == (num_queries is None):
+            raise ValueError(
+                f'num_groups={num_groups}, num_queries={num_queries}: give one of them, e.g. num_groups=5 (DN-DETR) or '
+                'num_queries=100 (DINO)'
+            )
+        if box_noise not in BOX_NOISES:
+            raise ValueError(f'box_noise={box_noise!r}: known are {list(BOX_NOISES)}')
+        if negatives not in NEGATIVES:
+            raise ValueError(f'negatives={negatives!r}: known are {NEGATIVES}')
+        scales = box_noise_scale if isinstance(box_noise_scale, Sequence) else (box_noise_scale, box_noise_scale)
+        if len(scales) != 2 or min(scales) < 0 or not 0 <= label_flip_prob <= 1:
+            raise ValueError(
+                f'box_noise_scale={box_noise_scale} must be one or two numbers from 0 up, '
+                f'label_flip_prob={label_flip_prob} a number from 0 to 1'
+            )
+        self.num_copies = 2 if negatives else 1
+        name, wanted = ('num_queries', num_queries) if num_groups is None else ('num_groups', num_groups)
+        if not 1 <= wanted * self.num_copies <= max_queries:
+            raise ValueError(
+                f'{name}={wanted} needs {wanted * self.num_copies} queries for an image with one box, which must lie '
+                f'between 1 and max_queries={max_queries}'
+            )
+        self.num_classes = num_classes
+        self.num_matching_queries = num_matching_queries
+        self.num_heads = num_heads
+        self.num_groups = num_groups
+        self.num_queries = num_queries
+        self.max_queries = max_queries
+        self.box_noise = BOX_NOISES[box_noise]
+        self.box_noise_scale = tuple(scales)
+        self.label_flip_prob = label_flip_prob
+        self.negatives = negatives
+        self.indicator = indicator
+        self.mask_rules = dict(hide_denoising=hide_denoising, isolate_groups=isolate_groups)
+        self.ignore_padding = ignore_padding
+        self.noise_factor = 1.0  # of both noises; changed by a schedule during training
+        self.label_embedding = nn.Embedding(num_classes + indicator, embed_dims - indicator)
+
+    def forward(self, batch_data_samples: SampleList) -> Tuple[Tensor, Tensor, Tensor, Dict]:
+        """The denoising queries of a batch of B images, T for each.
+
+        Returns:
+            content: (B, T, D); boxes: (B, T, 4) cxcywh before the sigmoid; attention mask: bool,
+            (T + Q, T + Q), or (B * num_heads, T + Q, T + Q) where padding is hidden, too; and mmdet's ``dn_meta`` with
+            the numbers of denoising queries and groups, plus the ``layout``.
+        """
+        targets = BatchTargets.from_instances(
+            [sample.gt_instances for sample in batch_data_samples], [sample.metainfo for sample in batch_data_samples]
+        )
+        layout = self.layout(targets)
+        labels, boxes = self.noised(*layout.spread(targets.labels, targets.boxes_cxcywh), layout)
+        valid = layout.valid(labels.device)[..., None]
+        content = self.content(labels) * valid
+        boxes = inverse_sigmoid(boxes, eps=1e-3) * valid
+        dn_meta = dict(num_denoising_queries=layout.num_queries, num_denoising_groups=layout.num_groups, layout=layout)
+        return content, boxes, self.attention_mask(layout, labels.device), dn_meta
+
+    def layout(self, targets: BatchTargets) -> DenoisingLayout:
+        """How many groups and slots this batch needs, and which ground truths are shown in a crowded one."""
+        most = max(targets.num_gts)
+        num_groups = self.num_groups or max(self.num_queries // max(most, 1), 1)
+        num_slots = min(most, self.max_queries // (num_groups * self.num_copies))
+        gt_inds = None
+        if num_slots < most:
+            order = torch.rand(targets.labels.shape, device=targets.labels.device).masked_fill(~targets.valid, 2.0)
+            gt_inds = order.argsort(1)[:, :num_slots]
+        num_shown = tuple(min(num, num_slots) for num in targets.num_gts)
+        return DenoisingLayout(
+            num_groups, num_slots, num_shown, self.negatives is not None, gt_inds, self.ignore_padding
+        )
+
+    def noised(self, labels: Tensor, boxes_cxcywh: Tensor, layout: DenoisingLayout) -> Tuple[Tensor, Tensor]:
+        """Noise for the labels (B, T) and boxes (B, T, 4) of all slots."""
+        draws = torch.rand_like(boxes_cxcywh)
+        if self.negatives == 'far':
+            draws = draws + layout.is_negative(boxes_cxcywh.device)[:, None]
+        draws = draws * torch.randint_like(draws, 2).mul(2).sub(1)
+        scales = tuple(scale * self.noise_factor for scale in self.box_noise_scale)
+        flip = self.label_flip_prob * self.noise_factor
+        random_labels = torch.randint_like(labels, self.num_classes)
+        labels = flip_labels(labels, torch.rand(labels.shape, device=labels.device), random_labels, flip)
+        return labels, self.box_noise(boxes_cxcywh, draws, scales)
+
+    def content(self, labels: Tensor) -> Tensor:
+        """(..., D) embedding of labels, with the indicator 1 where configured."""
+        embedded = self.label_embedding(labels)
+        return nn.functional.pad(embedded, (0, 1), value=1.0) if self.indicator else embedded
+
+    def matching_content(self) -> Tensor:
+        """(D,) content of every matching query: the embedding of "unknown", and the indicator 0."""
+        return nn.functional.pad(self.label_embedding.weight[self.num_classes], (0, 1))
+
+    def attention_mask(self, layout: DenoisingLayout, device: torch.device) -> Tensor:
+        """The mask of :meth:`forward`."""
+        num_dn, num_groups = layout.num_queries, layout.num_groups
+        mask = denoising_attention_mask(
+            num_groups, num_dn // num_groups, self.num_matching_queries, device, **self.mask_rules
+        )
+        if not (self.ignore_padding and layout.is_padded):
+            return mask
+        # Nobody sees a padding slot. It sees matching queries itself, so that no row of the softmax is empty.
+        hidden = nn.functional.pad(~layout.valid(device), (0, self.num_matching_queries))
+        return (mask | hidden[:, None]).repeat_interleave(self.num_heads, 0)
