@@ -21,11 +21,13 @@ class Branches(NamedTuple):
         logits: (S, B, Q, C) raw class scores.
         boxes_cxcywh: (S, B, Q, 4), normalised by the image to [0, 1].
         prefixes: S prefixes of the loss keys, e.g. ``'d0.'``, ``''``, ``'enc_'``, ``'d0.dn_'``.
+        class_agnostic: whether every ground truth counts as class 0, as for the encoder of a two-stage Deformable-DETR.
     """
 
     logits: Tensor
     boxes_cxcywh: Tensor
     prefixes: Tuple[str, ...]
+    class_agnostic: bool = False
 
     def float(self) -> 'Branches':
         """The same in float32."""
@@ -61,6 +63,10 @@ class BatchTargets(NamedTuple):
     def is_padded(self) -> bool:
         """Whether any image has fewer boxes than G."""
         return len(set(self.num_gts)) > 1
+
+    def of(self, branches: Branches) -> 'BatchTargets':
+        """The targets as these branches see them."""
+        return self._replace(labels=torch.zeros_like(self.labels)) if branches.class_agnostic else self
 
     @classmethod
     def from_instances(cls, gt_instances: Sequence[InstanceData], img_metas: Sequence[dict]) -> 'BatchTargets':

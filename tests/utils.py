@@ -141,6 +141,16 @@ DAB_DETR_NAMES = [
     (r'key_(content|pos)_proj\.', r'k\1_proj.'),
     (r'value_proj\.', 'v_proj.'),
 ]
+DAB_DEFORMABLE_NAMES = [
+    (r'^tgt_embed\.', 'query_embedding.'),
+    (r'^refpoint_embed\.', 'anchor_embedding.'),
+    (r'level_embeds', 'level_embed'),
+    (r'^class_embed\.', 'bbox_head.cls_branches.'),
+    (r'^bbox_embed\.(\d+)\.layers\.0', r'bbox_head.reg_branches.\1.0'),
+    (r'^bbox_embed\.(\d+)\.layers\.1', r'bbox_head.reg_branches.\1.2'),
+    (r'^bbox_embed\.(\d+)\.layers\.2', r'bbox_head.reg_branches.\1.4'),
+    *[rule for rule in DAB_DETR_NAMES if 'value_proj' not in rule[0]],
+]
 
 
 def load_reference_weights(
@@ -157,8 +167,8 @@ def load_reference_weights(
             for pattern, replacement in rules:
                 name = re.sub(pattern, replacement, name)
             state[keymap.get(name, name)] = tensor(value)
-    prefixes = tuple({name.split('.')[0] + '.' for name in state})
-    own = {name for name in model.state_dict() if name.startswith(prefixes)}
+    parts = {name.split('.')[0] for name in state}
+    own = {name for name in model.state_dict() if name.split('.')[0] in parts}
     assert set(state) == own, sorted(set(state) ^ own)
     model.load_state_dict(state, strict=False)
 

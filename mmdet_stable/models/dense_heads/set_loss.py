@@ -93,7 +93,7 @@ class SetLoss:
     ) -> Dict[str, Tensor]:
         """Reduce the per-pair values (M,) of one group, and add its class loss."""
         branches, matches = group.branches, group.matches
-        cls = self._classification_loss(group, targets, quality)
+        cls = self._classification_loss(group, targets.of(branches), quality)
         local, over_ranks = self._avg_factors(matches.num_per_branch, cls)
         shape = (matches.num_branches, matches.num_per_branch)
         terms = dict(

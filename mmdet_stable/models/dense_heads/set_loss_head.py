@@ -1,6 +1,6 @@
 """What turns a DETR head of mmdet into one of this package: one set loss for all branches, and optional NMS."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional
 
 from mmcv.ops import batched_nms
 from mmdet.registry import MODELS
@@ -67,7 +67,7 @@ class SetLossHead:
         gt_instances: InstanceList,
         img_metas: List[dict],
         dn_meta: Optional[Dict] = None,
-        encoder: Optional[Tuple[Tensor, Tensor]] = None,
+        encoder: Optional[Branches] = None,
     ) -> Dict[str, Tensor]:
         """All losses of a training step.
 
@@ -77,7 +77,7 @@ class SetLossHead:
             gt_instances: ``bboxes`` (absolute xyxy) and ``labels`` of B images.
             img_metas: with ``img_shape``.
             dn_meta: of ``DNQueryGenerator`` or mmdet's ``CdnQueryGenerator``; None without denoising.
-            encoder: logits (B, Q, C) and boxes (B, Q, 4) of the selected encoder proposals, where they are supervised.
+            encoder: one branch, of encoder proposals, where they are supervised.
 
         Returns:
             mmdet's keys: ``loss_cls``, ``d0.loss_cls``, ..., ``enc_loss_cls``, ``dn_loss_cls``, ``d0.dn_loss_cls``,
@@ -92,7 +92,7 @@ class SetLossHead:
         dn_boxes, boxes = boxes_cxcywh.split(sizes, dim=2)
         matching = [Branches(logits, boxes, tuple(layers))]
         if encoder is not None:
-            matching.append(Branches(encoder[0][None], encoder[1][None], ('enc_',)))
+            matching.append(encoder)
         groups = [
             LossGroup(branches, matches, self.loss_cls)
             for branches, matches in zip(matching, self.assigner.assign_batch(matching, targets))

@@ -7,6 +7,8 @@ from mmdet.registry import MODELS
 from mmdet.utils import InstanceList
 from torch import Tensor
 
+from mmdet_stable.structures import Branches
+
 from .set_loss_head import SetLossHead
 
 
@@ -26,6 +28,8 @@ class StableDINOHead(SetLossHead, DINOHead):
         batch_gt_instances_ignore: None = None,
     ) -> Dict[str, Tensor]:
         """Called by mmdet with what :meth:`SetLossHead.set_losses` takes; encoder proposals may be None."""
-        encoder = None if enc_cls_scores is None else (enc_cls_scores, enc_bbox_preds)
+        encoder = None
+        if enc_cls_scores is not None:
+            encoder = Branches(enc_cls_scores[None], enc_bbox_preds[None], ('enc_',))
         predictions = all_layers_cls_scores, all_layers_bbox_preds
         return self.set_losses(*predictions, batch_gt_instances, batch_img_metas, dn_meta, encoder)

@@ -1,4 +1,6 @@
+from .dab_deformable_detr import DABDeformableDETR
+from .dn_deformable_detr import DNDeformableDETR
 from .dn_detr import DNDETR
 from .stable_dino import StableDINO
 
-__all__ = ['DNDETR', 'StableDINO']
+__all__ = ['DNDETR', 'DABDeformableDETR', 'DNDeformableDETR', 'StableDINO']

@@ -47,28 +47,18 @@ class DenoisingDetector:
         mask = None
         if self.training:
             content, boxes, mask, head_inputs['dn_meta'] = self.dn_query_generator(batch_data_samples)
-            queries = self.prepend(queries, content, boxes)
+            for name, value in dict(self.denoising_positions(boxes), query=content).items():
+                queries[name] = torch.cat([value, queries[name]], 1)
         with self_attention_mask(self.decoder.layers, self.mask_name, mask):
             head_inputs.update(self.forward_decoder(**{**decoder_inputs, **queries}))
         return head_inputs
 
-    def prepend(self, queries: Dict[str, Tensor], content: Tensor, boxes: Tensor) -> Dict[str, Tensor]:
-        """Put denoising queries in front of ``query`` and ``query_pos``.
+    def denoising_positions(self, boxes: Tensor) -> Dict[str, Tensor]:
+        """What the decoder takes as the positions of queries, for boxes (B, T, 4) before the sigmoid.
 
-        Args:
-            queries: what ``pre_decoder`` gives to the decoder.
-            content: (B, T, D).
-            boxes: (B, T, 4) cxcywh before the sigmoid.
+        Here for detectors whose ``query_pos`` are such boxes themselves.
         """
-        return {
-            **queries,
-            'query': torch.cat([content, queries['query']], 1),
-            'query_pos': torch.cat([self.box_position(boxes), queries['query_pos']], 1),
-        }
-
-    def box_position(self, boxes: Tensor) -> Tensor:
-        """Boxes (B, T, 4) before the sigmoid as the detector's query positions; anchors are taken as they are."""
-        return boxes
+        return dict(query_pos=boxes)
 
 
 def self_attention_mask_name(layer: nn.Module) -> str:

@@ -28,12 +28,12 @@ class AnyWidthDinoDecoder(DinoTransformerDecoder):
         query: Tensor,
         value: Tensor,
         key_padding_mask: Optional[Tensor],
-        self_attn_mask: Optional[Tensor],
         reference_points: Tensor,
         spatial_shapes: Tensor,
         level_start_index: Tensor,
         valid_ratios: Tensor,
         reg_branches: nn.ModuleList,
+        self_attn_mask: Optional[Tensor] = None,
         **kwargs,
     ) -> Tuple[Tensor, Tensor]:
         """Decode Q queries against N memory tokens on L levels.
@@ -42,12 +42,12 @@ class AnyWidthDinoDecoder(DinoTransformerDecoder):
             query: (B, Q, D).
             value: (B, N, D) memory.
             key_padding_mask: (B, N) bool, True for padding.
-            self_attn_mask: (Q, Q) bool, True where attention is forbidden.
             reference_points: (B, Q, 4) initial boxes, normalised cxcywh.
             spatial_shapes: (L, 2) height and width of each level.
             level_start_index: (L,).
             valid_ratios: (B, L, 2) share of the padded width and height that the image covers.
             reg_branches: one box branch per layer; further ones are not used.
+            self_attn_mask: (Q, Q) or (B * heads, Q, Q) bool, True where attention is forbidden; None allows all.
 
         Returns:
             Normalised states of K layers (K, B, Q, D), and K + 1 reference boxes (K + 1, B, Q, 4), the initial ones
@@ -56,12 +56,12 @@ class AnyWidthDinoDecoder(DinoTransformerDecoder):
         """
         states, references = [], [reference_points]
         scale = torch.cat([valid_ratios, valid_ratios], -1)[:, None]
-        for layer, reg_branch in zip(self.layers, reg_branches):
+        for index, (layer, reg_branch) in enumerate(zip(self.layers, reg_branches)):
             scaled_points = reference_points[:, :, None] * scale
             encoding = coordinate_to_encoding(scaled_points[:, :, 0], num_feats=self.embed_dims // 2)
             query = layer(
                 query,
-                query_pos=self.ref_point_head(encoding),
+                query_pos=self.query_position(index, query, encoding),
                 value=value,
                 key_padding_mask=key_padding_mask,
                 self_attn_mask=self_attn_mask,
@@ -76,3 +76,7 @@ class AnyWidthDinoDecoder(DinoTransformerDecoder):
             references.append(refined)
             reference_points = refined.detach()
         return torch.stack(states), torch.stack(references)
+
+    def query_position(self, index: int, query: Tensor, encoding: Tensor) -> Tensor:
+        """(B, Q, D) position of layer ``index``'s queries, from the encoding (B, Q, 2 * D) of their boxes."""
+        return self.ref_point_head(encoding)

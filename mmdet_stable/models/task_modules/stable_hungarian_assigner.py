@@ -100,6 +100,7 @@ class StableHungarianAssigner(HungarianAssigner):
     def _add_costs(self, branches: Branches, targets: BatchTargets, total: Tensor) -> None:
         """Add the weighted costs to ``total`` (S, B, G, Q); values in padded ground truths are meaningless."""
         parts = cache_sized_parts(total.shape, total.device)
+        targets = targets.of(branches)
         for logits, boxes, part in zip(
             branches.logits.split(parts), branches.boxes_cxcywh.split(parts), total.split(parts)
         ):

@@ -4,9 +4,10 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdet_stable.structures import DenoisingLayout
-from tests.utils import DAB_DETR_NAMES, build, golden, golden_samples, load_reference_weights, tensor
+from tests.utils import DAB_DETR_NAMES, build, golden, golden_samples, load_reference_weights, samples, tensor
 
 SIZES = dict(embed_dims=32, num_heads=4, feedforward_channels=64, num_layers=3)
 
@@ -47,12 +48,36 @@ def close(found, expected, tolerance=2e-5):
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * expected.abs().max().item())
 
 
-def test_outputs_of_the_reference(reference):
+def unmasked_samples(data):
     """The reference masks no padding at test time: as if the second image filled the batch's shape."""
-    data, model = reference
     batch = golden_samples(data)
     for sample in batch:
         sample.set_metainfo(dict(img_shape=sample.batch_input_shape))
+    return batch
+
+
+def recorded_queries(data):
+    """What the generator gave in the reference, where padding slots count as background."""
+    layout = DenoisingLayout(int(data['train.groups']), int(data['train.max_gt']), (3, 2))
+    dn_meta = dict(num_denoising_queries=layout.num_queries, num_denoising_groups=layout.num_groups, layout=layout)
+    return (*(tensor(data[f'train.{name}']) for name in ('dn_label_query', 'dn_box_query_unact', 'attn_mask')), dn_meta)
+
+
+def check_losses(losses, data):
+    names = {'loss_cls': 'class', 'loss_bbox': 'bbox', 'loss_iou': 'giou'}
+    assert len(losses) == 18
+    for key, value in losses.items():
+        parts = key.split('.')
+        layer = f'_{parts[0][1:]}' if len(parts) == 2 else ''
+        dn = '_dn' if 'dn_' in parts[-1] else ''
+        expected = data[f'loss_weighted.loss_{names[parts[-1].replace("dn_", "")]}{dn}{layer}']
+        # The reference's GIoU has an epsilon of its own.
+        torch.testing.assert_close(value, tensor(expected), rtol=1e-3 if 'iou' in key else 2e-5, atol=1e-6, msg=key)
+
+
+def test_outputs_of_the_reference(reference):
+    data, model = reference
+    batch = unmasked_samples(data)
     with torch.no_grad():
         states = model.eval().forward_transformer(model.neck((tensor(data['feats_0']),)), batch)
         close(states['hidden_states'], data['eval.hidden_states'])
@@ -63,30 +88,115 @@ def test_outputs_of_the_reference(reference):
 
 
 def test_losses_and_gradients_of_the_reference(reference, monkeypatch):
-    """From the recorded denoising queries. In the reference, padding slots count as background, and the decoder's
-    cross-attention sees the padding of images."""
+    """From the recorded denoising queries. The reference's cross-attention sees the padding of images."""
     data, model = reference
     batch = golden_samples(data)
-    num_gts, num_groups = (3, 2), int(data['train.groups'])
-    layout = DenoisingLayout(num_groups, int(data['train.max_gt']), num_gts)
-    dn_meta = dict(num_denoising_queries=layout.num_queries, num_denoising_groups=num_groups, layout=layout)
-    queries = [tensor(data[f'train.{name}']) for name in ('dn_label_query', 'dn_box_query_unact', 'attn_mask')]
-    monkeypatch.setattr(model.dn_query_generator, 'forward', lambda _: (*queries, dn_meta))
+    monkeypatch.setattr(model.dn_query_generator, 'forward', lambda _: recorded_queries(data))
     decode = model.forward_decoder
     monkeypatch.setattr(model, 'forward_decoder', lambda **inputs: decode(**{**inputs, 'memory_mask': None}))
     model.train()
     feats = tensor(data['feats_0']).requires_grad_()
     states = model.forward_transformer(model.neck((feats,)), batch)
     losses = model.bbox_head.loss(**states, batch_data_samples=batch)
-    names = {'loss_cls': 'class', 'loss_bbox': 'bbox', 'loss_iou': 'giou'}
-    assert len(losses) == 18
-    for key, value in losses.items():
-        parts = key.split('.')
-        layer = f'_{parts[0][1:]}' if len(parts) == 2 else ''
-        dn = '_dn' if 'dn_' in parts[-1] else ''
-        expected = data[f'loss_weighted.loss_{names[parts[-1].replace("dn_", "")]}{dn}{layer}']
-        # The reference's GIoU has an epsilon of its own.
-        torch.testing.assert_close(value, tensor(expected), rtol=1e-3 if 'iou' in key else 2e-5, atol=1e-6, msg=key)
+    check_losses(losses, data)
     sum(losses.values()).backward()
     difference = (feats.grad - tensor(data['grad.feats_0'])).norm() / tensor(data['grad.feats_0']).norm()
     assert difference < 1e-3
+
+
+@pytest.fixture(scope='module')
+def model():
+    return build(dn_detr_cfg())
+
+
+IMAGES = torch.randn(2, 3, 64, 96)
+
+
+def grown(model):
+    """Parameters that a training step gave a gradient."""
+    return {name for name, value in model.named_parameters() if value.grad is not None and value.grad.isfinite().all()}
+
+
+@pytest.mark.parametrize('num_gts', [(3, 1), (0, 0), (500, 1)], ids=str)
+def test_every_parameter_learns(model, num_gts):
+    model.train().zero_grad()
+    batch = samples(num_gts, (64, 96))
+    losses = model.loss(IMAGES, batch)
+    assert len(losses) == 18 and all(value.isfinite() for value in losses.values())
+    sum(losses.values()).backward()
+    assert grown(model) == {name for name, value in model.named_parameters() if value.requires_grad}
+    content = model.dn_query_generator(batch)[0]
+    assert content.shape[1] <= model.dn_query_generator.max_queries
+
+
+def test_groups_and_matching_queries_do_not_see_denoising_queries(model, monkeypatch):
+    """Changing one group changes its own outputs and no other query's, in any layer."""
+    batch = samples((3, 1), (64, 96))
+    content, boxes, mask, dn_meta = model.dn_query_generator(batch)
+    outputs = []
+    with torch.no_grad():
+        for change in (0.0, 3.0):
+            changed = content.clone()
+            changed[:, 3:6] += change
+            monkeypatch.setattr(
+                model.dn_query_generator, 'forward', lambda _, changed=changed: (changed, boxes + 0, mask, dn_meta)
+            )
+            model.train()
+            for module in model.modules():
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+            outputs.append(model.forward_transformer(model.extract_feat(IMAGES), batch)['hidden_states'])
+    difference = (outputs[0] - outputs[1]).abs().amax((0, 3))
+    assert (difference[0, 3:6] > 1e-3).all() and difference[1, 3] > 1e-3
+    difference[:, 3:6] = 0
+    assert not difference.any()
+
+
+def test_padding_slots_change_nothing(model, monkeypatch):
+    batch = samples((3, 1), (64, 96))
+    content, boxes, mask, dn_meta = model.dn_query_generator(batch)
+    padding = ~dn_meta['layout'].valid('cpu')
+    results = []
+    model.train()
+    for change in (0.0, 5.0):
+        changed = content + change * padding[..., None]
+        monkeypatch.setattr(
+            model.dn_query_generator, 'forward', lambda _, changed=changed: (changed, boxes, mask, dn_meta)
+        )
+        results.append(model.loss(IMAGES, batch))
+    assert results[0] == results[1]
+
+
+def count_operators(model, batch):
+    class Counter(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.count += 1
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Counter() as counter:
+        results = model.eval().predict(IMAGES, batch)
+    return counter.count, [result.pred_instances for result in results]
+
+
+def test_at_test_time_it_is_dab_detr(model):
+    """The same outputs as DAB-DETR with one pattern, from its weights, in no more operations."""
+    batch = samples((3, 1), (64, 96))
+    plain = dn_detr_cfg()
+    plain.pop('dn_cfg')
+    plain.type, plain.bbox_head.type, plain.num_patterns = 'DABDETR', 'DABDETRHead', 1
+    plain.train_cfg.assigner.type = 'HungarianAssigner'
+    plain = build(plain)
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith('dn_query_generator.')}
+    state['patterns.weight'] = model.dn_query_generator.matching_content()[None]
+    plain.load_state_dict(state)
+    ours, theirs = count_operators(model, batch), count_operators(plain, batch)
+    assert ours[0] <= theirs[0]
+    for a, b in zip(ours[1], theirs[1]):
+        assert a.scores.equal(b.scores) and a.bboxes.equal(b.bboxes) and a.labels.equal(b.labels)
+
+
+def test_wrong_settings():
+    with pytest.raises(ValueError, match='num_patterns=3'):
+        build(dn_detr_cfg(num_patterns=3))
