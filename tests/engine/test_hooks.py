@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 from mmdet.registry import DATASETS
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner.base_loop import BaseLoop
 
-from mmdet_stable.engine.hooks import DatasetCheckHook, FineTuneClassesHook, check_dataset
+from mmdet_stable.engine.hooks import DatasetCheckHook, DenoisingNoiseHook, FineTuneClassesHook, check_dataset
 from tests.utils import build, tiny_model_cfg
 
 
@@ -138,3 +138,43 @@ class TestFineTuning:
             other = SimpleNamespace(**{**vars(runner), attribute: value})
             FineTuneClassesHook().after_load_checkpoint(other, checkpoint)
             assert 'bbox_head.cls_branches.0.weight' in checkpoint['state_dict']
+
+
+class TestDenoisingNoise:
+    @staticmethod
+    def runner(iteration, max_iters=101):
+        model = SimpleNamespace(dn_query_generator=SimpleNamespace(noise_factor=1.0))
+        return SimpleNamespace(model=model, iter=iteration, max_iters=max_iters, message_hub=MessageHub('noise'))
+
+    @pytest.mark.parametrize(
+        'settings,factors',
+        [
+            (dict(), {0: 0.0, 25: 0.25, 100: 1.0}),
+            (dict(start=0.5, until=0.5), {0: 0.5, 25: 0.75, 50: 1.0, 100: 1.0}),
+            (dict(start=2.0, end=1.0), {0: 2.0, 100: 1.0}),
+            (dict(shape='cosine'), {0: 0.0, 25: 0.1464, 50: 0.5, 100: 1.0}),
+        ],
+        ids=['linear', 'until', 'falling', 'cosine'],
+    )
+    def test_schedule(self, settings, factors):
+        hook = DenoisingNoiseHook(**settings)
+        for iteration, factor in factors.items():
+            runner = self.runner(iteration)  # nothing but the iteration decides: so it is after resuming
+            hook.before_train(runner)
+            hook.before_train_iter(runner, 0)
+            assert runner.model.dn_query_generator.noise_factor == pytest.approx(factor, abs=1e-4)
+            assert runner.message_hub.get_scalar('train/denoising_noise').current() == pytest.approx(factor, abs=1e-4)
+            checkpoint = dict(meta={})
+            hook.before_save_checkpoint(runner, checkpoint)
+            assert checkpoint['meta']['denoising_noise'] == runner.model.dn_query_generator.noise_factor
+
+    def test_wrong_settings(self):
+        for settings in (dict(shape='step'), dict(start=-1.0), dict(until=0.0)):
+            with pytest.raises(ValueError, match=next(iter(settings))):
+                DenoisingNoiseHook(**settings)
+
+    def test_a_model_without_the_generator_is_refused(self):
+        runner = self.runner(0)
+        runner.model = build(tiny_model_cfg())  # with mmdet's generator
+        with pytest.raises(ValueError, match='StableDINO has CdnQueryGenerator: set type="DNQueryGenerator"'):
+            DenoisingNoiseHook().before_train(runner)

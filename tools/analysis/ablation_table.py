@@ -129,9 +129,9 @@ def run_rows(rows: Sequence[Row], args: argparse.Namespace) -> List[str]:
 
 def listing(rows: Sequence[Row]) -> List[List[str]]:
     """The manifest as a table."""
-    head = ['row', 'table', 'name', 'config', *METRICS, 'gain']
+    head = ['row', 'name', 'config', *METRICS, 'gain']
     return [head] + [
-        [row.id, row.title, row.name, f'configs/{row.config}']
+        [row.id, row.name, f'configs/{row.config}']
         + [points(row.published.get(metric)) for metric in METRICS]
         + [signed(published_gain(row, rows))]
         for row in rows

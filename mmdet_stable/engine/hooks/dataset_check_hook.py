@@ -6,8 +6,9 @@ from mmdet.registry import HOOKS
 from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+
+from .model import unwrapped_model
 
 
 def check_dataset(dataset: BaseDataset, num_classes: int, key: str) -> None:
@@ -92,7 +93,7 @@ class DatasetCheckHook(Hook):
 
     @staticmethod
     def _check(runner: Runner, dataset: BaseDataset, key: str) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         num_classes = getattr(getattr(model, 'bbox_head', None), 'num_classes', None)
         if num_classes is not None and is_main_process():
             check_dataset(dataset, num_classes, key)

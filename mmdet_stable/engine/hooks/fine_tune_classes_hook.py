@@ -2,11 +2,12 @@
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 
 from mmdet_stable.utils import mismatched_shapes
+
+from .model import unwrapped_model
 
 CLASS_WEIGHTS = ('cls_branches.', 'fc_cls.', 'label_embedding.')
 
@@ -25,7 +26,7 @@ class FineTuneClassesHook(Hook):
         training = isinstance(runner._train_loop, BaseLoop)  # the property would build it
         if runner._resume or not training:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         state_dict = checkpoint.get('state_dict', checkpoint)
         dropped = {
             name: theirs

@@ -1,6 +1,6 @@
 from .dab_deformable_detr import DABDeformableDETR
 from .dn_deformable_detr import DNDeformableDETR
-from .dn_detr import DNDETR
+from .dn_detr import DNDETR, DNConditionalDETR
 from .stable_dino import StableDINO
 
-__all__ = ['DNDETR', 'DABDeformableDETR', 'DNDeformableDETR', 'StableDINO']
+__all__ = ['DNDETR', 'DABDeformableDETR', 'DNConditionalDETR', 'DNDeformableDETR', 'StableDINO']

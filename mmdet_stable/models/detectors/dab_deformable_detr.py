@@ -55,10 +55,6 @@ class DABDeformableDETR(DeformableDETR):
             nn.init.xavier_uniform_(self.memory_trans_fc.weight)
         nn.init.normal_(self.level_embed)
 
-    def query_content(self) -> Tensor:
-        """(Q, D) content of the matching queries."""
-        return self.query_embedding.weight
-
     def pre_decoder(self, memory: Tensor, memory_mask: Tensor, spatial_shapes: Tensor) -> Tuple[Dict, Dict]:
         """Content and anchors for the decoder; encoder proposals of all N tokens for the head, in training."""
         head_inputs = dict(enc_outputs_class=None, enc_outputs_coord=None) if self.training else {}
@@ -72,7 +68,7 @@ class DABDeformableDETR(DeformableDETR):
                 head_inputs = dict(enc_outputs_class=scores, enc_outputs_coord=boxes)
         else:
             anchors = self.anchor_embedding.weight.sigmoid().expand(len(memory), -1, -1)
-        query = self.query_content().expand(len(memory), -1, -1)
+        query = self.query_embedding.weight.expand(len(memory), -1, -1)
         return dict(query=query, reference_points=anchors, memory=memory), head_inputs
 
     def forward_decoder(self, query: Tensor, memory: Tensor, memory_mask: Tensor, **inputs) -> Dict:

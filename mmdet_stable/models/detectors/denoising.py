@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Dict, Iterator, Optional, Tuple
 
 import torch
+from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 from mmdet.utils import ConfigType
@@ -30,15 +31,7 @@ class DenoisingDetector:
     def __init__(self, *args, dn_cfg: ConfigType, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.mask_name = self_attention_mask_name(self.decoder.layers[0])
-        self.dn_query_generator: DNQueryGenerator = MODELS.build(
-            dict(
-                dict(type='DNQueryGenerator', **dn_cfg),
-                num_classes=self.bbox_head.num_classes,
-                embed_dims=self.embed_dims,
-                num_matching_queries=self.num_queries,
-                num_heads=self.decoder.layers[0].self_attn.num_heads,
-            )
-        )
+        self.dn_query_generator = build_dn_query_generator(self, dict(type='DNQueryGenerator', **dn_cfg))
 
     def forward_transformer(self, img_feats: Tuple[Tensor], batch_data_samples: OptSampleList = None) -> Dict:
         """mmdet's flow, with denoising queries in front of the matching ones during training."""
@@ -53,12 +46,39 @@ class DenoisingDetector:
             head_inputs.update(self.forward_decoder(**{**decoder_inputs, **queries}))
         return head_inputs
 
+    def pre_decoder(self, *args, **kwargs) -> Tuple[Dict, Dict]:
+        """mmdet's, with the content of matching queries marked as such."""
+        queries, head_inputs = super().pre_decoder(*args, **kwargs)
+        if self.dn_query_generator.indicator:
+            queries['query'] = self.marked_content(queries['query'])
+        return queries, head_inputs
+
+    def marked_content(self, query: Tensor) -> Tensor:
+        """Content (B, Q, D) of the matching queries, with the indicator 0 in the last channel.
+
+        Here for detectors that start from zeros: the label embedding of "unknown".
+        """
+        return self.dn_query_generator.matching_content().expand_as(query)
+
     def denoising_positions(self, boxes: Tensor) -> Dict[str, Tensor]:
         """What the decoder takes as the positions of queries, for boxes (B, T, 4) before the sigmoid.
 
         Here for detectors whose ``query_pos`` are such boxes themselves.
         """
         return dict(query_pos=boxes)
+
+
+def build_dn_query_generator(detector: DetectionTransformer, dn_cfg: ConfigType) -> DNQueryGenerator:
+    """A generator with the sizes of the detector it belongs to."""
+    return MODELS.build(
+        dict(
+            dn_cfg,
+            num_classes=detector.bbox_head.num_classes,
+            embed_dims=detector.embed_dims,
+            num_matching_queries=detector.num_queries,
+            num_heads=detector.decoder.layers[0].self_attn.num_heads,
+        )
+    )
 
 
 def self_attention_mask_name(layer: nn.Module) -> str:

@@ -24,9 +24,8 @@ class DNDeformableDETR(DenoisingDetector, DABDeformableDETR):
         if self.dn_query_generator.indicator:
             self.query_embedding = nn.Embedding(self.num_queries, self.embed_dims - 1)
 
-    def query_content(self) -> Tensor:
-        content = super().query_content()
-        return nn.functional.pad(content, (0, 1)) if self.dn_query_generator.indicator else content
+    def marked_content(self, query: Tensor) -> Tensor:
+        return nn.functional.pad(query, (0, 1))
 
     def denoising_positions(self, boxes: Tensor) -> Dict[str, Tensor]:
         return dict(reference_points=boxes.sigmoid())

@@ -1,8 +1,9 @@
-"""DN-DETR: DAB-DETR with query denoising."""
+"""DN-DETR: DAB-DETR with query denoising, and the same for Conditional DETR."""
 
-from typing import Dict, Tuple
+from typing import Dict
 
-from mmdet.models.detectors import DABDETR
+from mmdet.models.detectors import DABDETR, ConditionalDETR
+from mmdet.models.layers import MLP, coordinate_to_encoding
 from mmdet.registry import MODELS
 from torch import Tensor
 
@@ -29,11 +30,19 @@ class DNDETR(DenoisingDetector, DABDETR):
             )
         super().__init__(*args, **kwargs)
 
-    def pre_decoder(self, memory: Tensor) -> Tuple[Dict, Dict]:
-        """mmdet's, with the content of "unknown" queries in place of zeros."""
-        if not self.dn_query_generator.indicator:
-            return super().pre_decoder(memory)
-        batch_size = len(memory)
-        anchors = self.query_embedding.weight.expand(batch_size, -1, -1)
-        query = self.dn_query_generator.matching_content().expand(batch_size, self.num_queries, -1)
-        return dict(query_pos=anchors, query=query, memory=memory), {}
+
+@MODELS.register_module()
+class DNConditionalDETR(DenoisingDetector, ConditionalDETR):
+    """mmdet's ``ConditionalDETR``, trained with denoising queries; see :class:`DenoisingDetector`.
+
+    Its queries are no boxes: an MLP on the sine encoding of the noised box gives the position of a denoising query, and
+    the decoder derives the reference point from that, as for its own queries.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.box_position = MLP(2 * self.embed_dims, self.embed_dims, self.embed_dims, 2)
+
+    def denoising_positions(self, boxes: Tensor) -> Dict[str, Tensor]:
+        encoding = coordinate_to_encoding(boxes.sigmoid(), num_feats=self.embed_dims // 2)
+        return dict(query_pos=self.box_position(encoding))

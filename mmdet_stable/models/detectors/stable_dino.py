@@ -2,9 +2,12 @@
 
 from mmdet.models.detectors import DINO
 from mmdet.registry import MODELS
+from mmdet.utils import ConfigType
 
 from mmdet_stable.models.layers import AnyWidthDinoDecoder, MemoryFusionEncoder
 from mmdet_stable.utils import check_state_dict_shapes
+
+from .denoising import build_dn_query_generator
 
 
 @MODELS.register_module()
@@ -15,6 +18,7 @@ class StableDINO(DINO):
 
     Args:
         encoder: as in mmdet, plus ``fusion``: config of a memory fusion, e.g. ``dict(type='DenseMemoryFusion')``.
+        dn_cfg: as in mmdet, or with ``type='DNQueryGenerator'`` the settings of that.
         Others: as in mmdet.
 
     Raises:
@@ -23,6 +27,12 @@ class StableDINO(DINO):
 
     Source: arXiv:2304.04742.
     """
+
+    def __init__(self, *args, dn_cfg: ConfigType, **kwargs) -> None:
+        own = 'type' in dn_cfg
+        super().__init__(*args, dn_cfg=dict(group_cfg=dict(num_dn_queries=1)) if own else dn_cfg, **kwargs)
+        if own:
+            self.dn_query_generator = build_dn_query_generator(self, dn_cfg)
 
     def _init_layers(self) -> None:
         encoder, decoder = self.encoder, self.decoder

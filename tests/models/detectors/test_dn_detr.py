@@ -6,6 +6,7 @@ from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmdet_stable.models.detectors.denoising import self_attention_mask_name
 from mmdet_stable.structures import DenoisingLayout
 from tests.utils import DAB_DETR_NAMES, build, golden, golden_samples, load_reference_weights, samples, tensor
 
@@ -200,3 +201,28 @@ def test_at_test_time_it_is_dab_detr(model):
 def test_wrong_settings():
     with pytest.raises(ValueError, match='num_patterns=3'):
         build(dn_detr_cfg(num_patterns=3))
+
+
+@pytest.mark.parametrize('num_gts', [(3, 1), (0, 0)], ids=str)
+def test_conditional_detr_learns_with_denoising(num_gts):
+    """mmdet's Conditional DETR by config alone; width 256 is hard-coded in its decoder."""
+    cfg = get_config('mmdet::conditional_detr/conditional-detr_r50_8xb2-50e_coco.py').model
+    cfg.update(type='DNConditionalDETR', num_queries=15, dn_cfg=dict(num_groups=3))
+    cfg.backbone.update(depth=18, frozen_stages=-1, init_cfg=None)
+    cfg.neck.in_channels = [512]
+    cfg.encoder.num_layers = cfg.decoder.num_layers = 2
+    cfg.bbox_head.type = 'DNConditionalDETRHead'
+    cfg.train_cfg.assigner.type = 'StableHungarianAssigner'
+    model = build(cfg).train()
+    losses = model.loss(IMAGES, samples(num_gts, (64, 96)))
+    assert set(losses) == {
+        f'{d}{dn}loss_{t}' for d in ('d0.', '') for dn in ('dn_', '') for t in ('cls', 'bbox', 'iou')
+    }
+    sum(losses.values()).backward()
+    assert grown(model) == {name for name, value in model.named_parameters() if value.requires_grad}
+    assert len(model.eval().predict(IMAGES, samples(num_gts, (64, 96)))) == 2
+
+
+def test_decoders_without_a_mask_are_refused():
+    with pytest.raises(ValueError, match='Linear takes no self-attention mask'):
+        self_attention_mask_name(torch.nn.Linear(1, 1))

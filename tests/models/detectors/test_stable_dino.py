@@ -343,3 +343,24 @@ def test_config_only_changes_what_differs():
     ours.model.backbone.init_cfg = None
     model = MODELS.build(ours.model)
     assert model.encoder.fusion.fusion.proj.weight.shape == (256, 7 * 256)
+
+
+@pytest.mark.parametrize('num_gts', [(3, 1), (0, 0), (500, 2)], ids=str)
+def test_denoising_queries_of_our_own(num_gts):
+    """The generator of DN-DETR with the released Stable-DINO's settings, in place of mmdet's."""
+    dn_cfg = dict(
+        _delete_=True,
+        type='DNQueryGenerator',
+        num_queries=20,
+        box_noise='corners',
+        box_noise_scale=1.0,
+        label_flip_prob=0.25,
+        negatives='near',
+        indicator=False,
+    )
+    model = build(tiny_model_cfg(overrides=dict(dn_cfg=dn_cfg))).train()
+    assert model.state_dict().keys() == build(tiny_model_cfg()).state_dict().keys()
+    losses = model.loss(torch.randn(2, 3, 64, 96), samples(num_gts, (64, 96)))
+    assert all(value.isfinite() for value in losses.values())
+    sum(losses.values()).backward()
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
