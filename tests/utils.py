@@ -67,6 +67,36 @@ def tiny_model_cfg(config: str = STABLE_DINO, overrides: Optional[dict] = None, 
     return ConfigDict(Config._merge_a_into_b(overrides or {}, small))
 
 
+def shrink(node: dict, width: int = 32) -> None:
+    """Make the model config of any detector of the family small in place, whatever its parts and levels."""
+    sizes = dict(
+        embed_dims=width,
+        num_heads=4 if width == 32 else 8,
+        feedforward_channels=2 * width,
+        num_layers=2,
+        num_feats=width // 2,
+        num_queries=20,
+        out_channels=width,
+        init_cfg=None,
+    )
+    for key, value in node.items():
+        if key in sizes:
+            node[key] = sizes[key]
+        elif isinstance(value, dict):
+            shrink(value, width)
+    if 'backbone' in node:
+        backbone = node['backbone']
+        if backbone['type'] == 'SwinTransformer':
+            backbone.update(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8], window_size=4)
+        else:
+            backbone.update(depth=18, base_channels=8, frozen_stages=-1, norm_eval=False)
+            backbone['norm_cfg']['requires_grad'] = True
+        node['neck']['in_channels'] = [8 * 2**stage for stage in backbone['out_indices']]
+        if node['neck']['norm_cfg']:
+            node['neck']['norm_cfg']['num_groups'] = 8
+        node['test_cfg']['max_per_img'] = 15
+
+
 def build(model_cfg: ConfigDict, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     model = MODELS.build(model_cfg)

@@ -19,6 +19,8 @@ from mmdet_stable.evaluation import METRICS, Row, load_manifest, published_gain
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 COLLECTIONS = {
     'Stable-DINO': ('Detection Transformer with Stable Matching', 'https://arxiv.org/abs/2304.04742'),
+    'DN-DETR': ('DN-DETR: Accelerate DETR Training by Introducing Query DeNoising', 'https://arxiv.org/abs/2203.01305'),
+    'DAB-DETR': ('DAB-DETR: Dynamic Anchor Boxes are Better Queries for DETR', 'https://arxiv.org/abs/2201.12329'),
     'DINO': (
         'DINO: DETR with Improved DeNoising Anchor Boxes for End-to-End Object Detection',
         'https://arxiv.org/abs/2203.03605',
@@ -28,9 +30,10 @@ README = """# Configs
 
 Written by `python tools/sync_manifest.py` from `manifest.yml`; edit that file, not this one.
 
-All AP values below are **published** ones, from [the paper](https://arxiv.org/abs/2304.04742), on COCO val2017. We have
-trained none of these configs on COCO. An empty cell is not printed, or not legible, in our copy of the paper. A gain
-is counted from the row named beside it.
+All AP values below are **published** ones, from the papers of [Stable-DINO](https://arxiv.org/abs/2304.04742) and, where
+a table is called dn, [DN-DETR](https://arxiv.org/abs/2203.01305), on COCO val2017. We have trained none of these configs
+on COCO. An empty cell is not printed, or not legible, in our copy of the paper. A gain is counted from the row named
+beside it.
 
 ```bash
 tools/dist_train.sh configs/ablations/table7/f1_s3.py 8            # one row
@@ -72,7 +75,9 @@ def readme(rows: List[Row]) -> str:
             values = [f'{row.published[metric]:.1f}' if metric in row.published else '' for metric in metrics]
             gain = '' if gain is None else f'{gain:+.1f} from {row.baseline}'
             lines.append([row.id, row.name, f'[{row.stem}]({row.config})', *values, gain])
-        text.append(f'## Table {table}: {group[0].title}\n\n{GithubFlavoredMarkdownTable(lines).table}\n')
+        text.append(
+            f'## {f"Table {table}" if table.isdigit() else table}: {group[0].title}\n\n{GithubFlavoredMarkdownTable(lines).table}\n'
+        )
     return '\n'.join(text)
 
 
@@ -102,7 +107,7 @@ def metafile(rows: List[Row]) -> str:
         models.append(
             {
                 'Name': row.stem,
-                'In Collection': 'DINO' if config.startswith('dino/') else 'Stable-DINO',
+                'In Collection': collection_of(cfg.model.type),
                 'Config': f'configs/{config}',
                 'Metadata': metadata,
                 'Results': [{'Task': 'Object Detection', 'Dataset': data}],
@@ -110,6 +115,10 @@ def metafile(rows: List[Row]) -> str:
         )
     head = '# Written by tools/sync_manifest.py from manifest.yml; edit that file, not this one.\n'
     return head + yaml.safe_dump(dict(Collections=collections, Models=models), sort_keys=False, width=120)
+
+
+def collection_of(detector: str) -> str:
+    return {'DINO': 'DINO', 'DABDETR': 'DAB-DETR', 'StableDINO': 'Stable-DINO'}.get(detector, 'DN-DETR')
 
 
 if __name__ == '__main__':

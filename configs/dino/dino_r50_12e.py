@@ -3,9 +3,4 @@ _base_ = ['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', '../_base_/runtime.py'
 
 # As in the released config; to fine-tune mmdet's DINO checkpoint, keep its own: offset=0.0, temperature=20.
 model = dict(positional_encoding=dict(offset=-0.5, temperature=10000))
-
-# Checks before the first step. Not in custom_hooks, a list that a child config would replace.
-default_hooks = dict(
-    dataset_check=dict(type='DatasetCheckHook'),
-    fine_tune_classes=dict(type='FineTuneClassesHook'),
-)
+default_hooks = _base_.checks

@@ -13,7 +13,7 @@ from .run_log import METRICS
 class Row:
     """One row of a published table."""
 
-    table: int
+    table: str  # the paper's number, or a name
     row: int
     title: str  # of the table
     name: str
@@ -43,7 +43,7 @@ def load_manifest(path: Path) -> List[Row]:
         for entry in table['rows']:
             published = {name: entry.pop(name) for name in METRICS if name in entry}
             try:
-                rows.append(Row(table=table['table'], title=table['title'], published=published, **entry))
+                rows.append(Row(table=str(table['table']), title=table['title'], published=published, **entry))
             except TypeError as error:
                 raise ValueError(f'{path}: table {table["table"]}, {entry}: {error}') from error
     ids = [row.id for row in rows]

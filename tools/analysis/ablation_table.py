@@ -75,7 +75,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work_dirs', nargs='*', type=Path, help='folders with work dirs, at any depth')
     parser.add_argument('--list', action='store_true', help='print the manifest: rows, configs, published values')
-    parser.add_argument('--tables', nargs='+', type=int, metavar='N', help='only these tables')
+    parser.add_argument('--tables', nargs='+', metavar='TABLE', help='only these tables')
     parser.add_argument('--rows', nargs='+', metavar='TABLE.ROW', help='only these rows')
     parser.add_argument('--metric', choices=list(METRICS), default='AP')
     parser.add_argument('--format', choices=['terminal', 'markdown', 'csv'], default='terminal')
@@ -93,7 +93,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def select_rows(rows: List[Row], tables: Optional[Sequence[int]], ids: Optional[Sequence[str]]) -> List[Row]:
+def select_rows(rows: List[Row], tables: Optional[Sequence[str]], ids: Optional[Sequence[str]]) -> List[Row]:
     """The rows asked for.
 
     Raises:

@@ -1,0 +1,4 @@
+# DN-DETR with ten groups of denoising queries instead of five.
+_base_ = '../../dn_detr/dn_detr_r50_50e.py'
+
+model = dict(dn_cfg=dict(num_groups=10))

@@ -1,0 +1,4 @@
+# DN-DETR with box noise of scale 0.2 instead of 0.4.
+_base_ = '../../dn_detr/dn_detr_r50_50e.py'
+
+model = dict(dn_cfg=dict(box_noise_scale=0.2))
