@@ -19,8 +19,14 @@ from mmdet_stable.evaluation import METRICS, Row, load_manifest, published_gain
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 COLLECTIONS = {
     'Stable-DINO': ('Detection Transformer with Stable Matching', 'https://arxiv.org/abs/2304.04742'),
-    'DN-DETR': ('DN-DETR: Accelerate DETR Training by Introducing Query DeNoising', 'https://arxiv.org/abs/2203.01305'),
-    'DAB-DETR': ('DAB-DETR: Dynamic Anchor Boxes are Better Queries for DETR', 'https://arxiv.org/abs/2201.12329'),
+    'DN-DETR': (
+        'DN-DETR: Accelerate DETR Training by Introducing Query DeNoising',
+        'https://arxiv.org/abs/2203.01305',
+    ),
+    'DAB-DETR': (
+        'DAB-DETR: Dynamic Anchor Boxes are Better Queries for DETR',
+        'https://arxiv.org/abs/2201.12329',
+    ),
     'DINO': (
         'DINO: DETR with Improved DeNoising Anchor Boxes for End-to-End Object Detection',
         'https://arxiv.org/abs/2203.03605',
@@ -75,9 +81,8 @@ def readme(rows: List[Row]) -> str:
             values = [f'{row.published[metric]:.1f}' if metric in row.published else '' for metric in metrics]
             gain = '' if gain is None else f'{gain:+.1f} from {row.baseline}'
             lines.append([row.id, row.name, f'[{row.stem}]({row.config})', *values, gain])
-        text.append(
-            f'## {f"Table {table}" if table.isdigit() else table}: {group[0].title}\n\n{GithubFlavoredMarkdownTable(lines).table}\n'
-        )
+        heading = f'Table {table}' if table.isdigit() else table
+        text.append(f'## {heading}: {group[0].title}\n\n{GithubFlavoredMarkdownTable(lines).table}\n')
     return '\n'.join(text)
 
 

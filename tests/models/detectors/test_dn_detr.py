@@ -2,37 +2,25 @@
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdet_stable.models.detectors.denoising import self_attention_mask_name
 from mmdet_stable.structures import DenoisingLayout
-from tests.utils import DAB_DETR_NAMES, build, golden, golden_samples, load_reference_weights, samples, tensor
-
-SIZES = dict(embed_dims=32, num_heads=4, feedforward_channels=64, num_layers=3)
+from tests.utils import DAB_DETR_NAMES, build, golden, golden_samples, load_reference_weights, samples, shrink, tensor
 
 
 def dn_detr_cfg(in_channels=64, dn_cfg=None, **model):
     """mmdet's DAB-DETR as DN-DETR by config alone, with 15 queries and 7 classes, 32 wide."""
-
-    def shrink(node):
-        for key, value in node.items():
-            if isinstance(value, dict):
-                shrink(value)
-            elif key in SIZES:
-                node[key] = SIZES[key]
-
     cfg = get_config('mmdet::dab_detr/dab-detr_r50_8xb2-50e_coco.py').model
     shrink(cfg)
     cfg.update(type='DNDETR', num_queries=15, dn_cfg=dn_cfg or dict(num_groups=3), **model)
-    cfg.backbone.update(depth=18, base_channels=8, frozen_stages=-1, init_cfg=None)
-    cfg.neck.update(in_channels=[in_channels], out_channels=32)
-    cfg.positional_encoding.num_feats = 16
+    cfg.encoder.num_layers = cfg.decoder.num_layers = 3
+    cfg.neck.in_channels = [in_channels]
     cfg.bbox_head.update(type='DNDETRHead', num_classes=7)
     cfg.train_cfg.assigner.type = 'StableHungarianAssigner'
     cfg.test_cfg.max_per_img = 10
-    return ConfigDict(cfg)
+    return cfg
 
 
 @pytest.fixture(scope='module')
