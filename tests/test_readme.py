@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 
-from tests.utils import ROOT, build, samples, shrunk
+from tests.utils import ROOT, build, samples, shrink, shrunk
 
 BLOCKS = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), flags=re.S)
 CONFIGS = [block for block in BLOCKS if '_base_' in block]
@@ -43,6 +43,16 @@ def test_mixing_into_mmdets_deformable_detr(tmp_path):
     sum(value.sum() for value in losses.values()).backward()
     assert all(value.isfinite().all() for value in losses.values())
     assert len(model.eval().predict(images, batch)) == 2
+
+
+def test_denoising_in_mmdets_conditional_detr(tmp_path):
+    cfg = load(CONFIGS[2], tmp_path).model
+    shrink(cfg, width=256)  # hard-coded in mmdet's decoder
+    model = build(cfg).train()
+    assert type(model).__name__ == 'DNConditionalDETR' and model.dn_query_generator.num_groups == 5
+    images, batch = torch.randn(2, 3, 64, 96), samples((2, 1), (64, 96))
+    losses = model.loss(images, batch)
+    assert 'd0.dn_loss_cls' in losses and all(value.isfinite() for value in losses.values())
 
 
 def test_assigner_in_mmdets_detr():
