@@ -38,8 +38,8 @@ Written by `python tools/sync_manifest.py` from `manifest.yml`; edit that file, 
 
 All AP values below are **published** ones, on COCO val2017: from the paper of
 [Stable-DINO](https://arxiv.org/abs/2304.04742) and, where a table is called dn, of
-[DN-DETR](https://arxiv.org/abs/2203.01305). We have trained none of these configs on COCO. An empty cell is not printed,
-or not legible, in our copy of the paper. A gain is counted from the row named beside it.
+[DN-DETR](https://arxiv.org/abs/2203.01305). We have trained none of these configs on COCO. An empty cell is not
+printed, or not legible, in our copy of the paper. A gain is counted from the row named beside it.
 
 ```bash
 tools/dist_train.sh configs/ablations/table7/f1_s3.py 8            # one row

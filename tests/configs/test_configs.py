@@ -1,13 +1,16 @@
 """Every config builds, trains a step and predicts; each says in its first line what it is."""
 
 import copy
+import json
 import re
 from functools import lru_cache
 
 import pytest
 import torch
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 
+from mmdet_stable.engine.hooks import check_dataset
 from tests.utils import ROOT, build, samples, shrink
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
@@ -79,3 +82,24 @@ def test_schedules():
             (scheduler,) = cfg.param_scheduler
             assert cfg.train_cfg.max_epochs == scheduler.end == epochs, path
             assert scheduler.milestones == ([27, 33] if path.stem == 'dino_swin_l_36e' else drops[epochs]), path
+
+
+def test_objects365_as_it_comes(tmp_path):
+    """The pre-training config reads annotation files laid out like those of Objects365 v2, with all its classes."""
+    cfg = load(ROOT / 'configs' / 'stable_dino_swin_l_objects365_26e.py')
+    names = DATASETS.get('Objects365V2Dataset').METAINFO['classes']
+    image = dict(id=7, file_name='images/v1/patch8/objects365_v1_00420917.jpg', width=90, height=60)
+    box = dict(id=1, image_id=7, category_id=365, bbox=[5, 6, 30, 20], area=600, iscrowd=0)
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(names)]
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        dataset = copy.deepcopy(loader.dataset)
+        assert dataset.data_root == 'data/Objects365/Obj365_v2/'
+        file = tmp_path / dataset.ann_file
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(dict(images=[image], annotations=[box], categories=categories)))
+        dataset = DATASETS.build(dict(dataset, data_root=str(tmp_path), pipeline=[]))
+        check_dataset(dataset, cfg.model.bbox_head.num_classes, 'data')
+        info = dataset.get_data_info(0)
+        assert info['instances'][0]['bbox_label'] == 364
+        assert info['img_path'].endswith('/patch8/objects365_v1_00420917.jpg')
+    assert cfg.val_evaluator.ann_file == cfg.val_dataloader.dataset.data_root + cfg.val_dataloader.dataset.ann_file
