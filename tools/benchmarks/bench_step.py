@@ -1,10 +1,13 @@
-"""Training step and inference of Stable-DINO R50 against mmdet's DINO R50, in one process, with random weights.
+"""Training step and inference of two configs in one process, with random weights: by default of Stable-DINO R50 against
+mmdet's DINO R50.
 
 Prints median time, ratio, host syncs and (on CUDA) peak memory. A training step is forward, losses, backward,
 gradient clipping and AdamW. A loss or score that is not finite is an error.
 
     python tools/benchmarks/bench_step.py --device cuda --precision fp32 bf16 fp16
     python tools/benchmarks/bench_step.py --size 256 320 --repeats 3          # small, for a CPU
+    python tools/benchmarks/bench_step.py --ours configs/dn_detr/dn_detr_r50_50e.py \\
+        --theirs mmdet::dab_detr/dab-detr_r50_8xb2-50e_coco.py
 """
 
 import argparse
@@ -22,13 +25,15 @@ from mmengine.structures import InstanceData
 from timing import alternating_medians, machine
 from torch import Tensor, nn
 
-OURS = Path(__file__).resolve().parents[2] / 'configs' / 'stable_dino_r50_12e.py'
+OURS = str(Path(__file__).resolve().parents[2] / 'configs' / 'stable_dino_r50_12e.py')
 THEIRS = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--ours', default=OURS, metavar='CONFIG')
+    parser.add_argument('--theirs', default=THEIRS, metavar='CONFIG', help="to compare with; mmdet:: for mmdet's own")
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--precision', nargs='+', default=['fp32'], choices=DTYPES)
     parser.add_argument('--size', nargs=2, type=int, default=[800, 1216], metavar=('HEIGHT', 'WIDTH'))
@@ -37,7 +42,7 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=10, help='steps to take the median of')
     args = parser.parse_args()
     register_all_modules()
-    models = [build(cfg).to(args.device) for cfg in (Config.fromfile(OURS), get_config(THEIRS))]
+    models = [build(config).to(args.device) for config in (args.ours, args.theirs)]
     optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-6) for model in models]
     images = torch.randn(args.batch_size, 3, *args.size, device=args.device)
 
@@ -59,7 +64,8 @@ def main() -> None:
         print_row('inference', precision, '', steps, args)
 
 
-def build(cfg: Config) -> nn.Module:
+def build(config: str) -> nn.Module:
+    cfg = get_config(config) if '::' in config else Config.fromfile(config)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
