@@ -120,7 +120,7 @@ def _iou(cost: IoUCost, pairwise: Pairwise) -> Tensor:
 
 def _one_by_one(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
     """Any cost of mmdet's interface, image by image and branch by branch."""
-    (logits, boxes_cxcywh, _), targets = pairwise.branches, pairwise.targets
+    (logits, boxes_cxcywh, *_), targets = pairwise.branches, pairwise.targets
     boxes_xyxy = bbox_cxcywh_to_xyxy(boxes_cxcywh) * targets.whwh[:, None]
     num_branches, num_images, num_queries = boxes_xyxy.shape[:3]
     costs = logits.new_zeros(num_branches, num_images, targets.labels.shape[1], num_queries)
