@@ -46,14 +46,19 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def own_settings(path: Path) -> dict:
-    """What a config file says itself, without what it inherits by ``_base_``.
+    """What a config file says itself, without the config it inherits from; fragments, from folders called ``_base_``,
+    stay.
 
     With it, ``configs/demo_digits.py`` makes any config of the family as small as the demo.
     """
-    tree = ast.parse(Path(path).read_text())
-    tree.body = [
-        node for node in tree.body if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_base_')
-    ]
+    path = Path(path).resolve()
+    tree = ast.parse(path.read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_base_':
+            bases = ast.literal_eval(node.value)
+            bases = [bases] if isinstance(bases, str) else bases
+            fragments = [str(path.parent / base) for base in bases if '_base_' in Path(base).parts]
+            node.value = ast.parse(repr(fragments)).body[0].value
     return Config.fromstring(ast.unparse(tree), '.py').to_dict()
 
 

@@ -5,7 +5,8 @@ python tools/benchmarks/convergence.py --rows 6.1 6.6 --seeds 60 61 --epochs 4
 python tools/benchmarks/convergence.py --train bccd/train.json bccd/images --val bccd/val.json bccd/images
 
 Writes convergence.png, .md and .csv into the folder given by --out. Without --train and --val, the digit scenes are
-made first, and the settings are those of configs/demo_digits.py.
+made first. Other families need a small model of their own, and rows of theirs: denoising on and off, for example, by
+--overlay configs/demo_digits_dn_detr.py --rows dn.1 dn.2
 """
 
 import argparse
@@ -26,13 +27,13 @@ from mmdet_stable.visualization import plot_convergence
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / 'configs' / 'manifest.yml'
-DEMO = ROOT / 'configs' / 'demo_digits.py'
+OVERLAY = ROOT / 'configs' / 'demo_digits.py'
 
 
 def main() -> int:
     args, options_of_the_sweep = parse_args()
     args.work_root.mkdir(parents=True, exist_ok=True)
-    overlay, data = DEMO, 'digit scenes'
+    overlay, data = args.overlay, 'digit scenes'
     if args.train or args.epochs:
         overlay = args.work_root / 'overlay.py'
         overlay_of(args).dump(overlay)
@@ -64,6 +65,7 @@ def parse_args():
     parser.add_argument(
         '--size', nargs=2, type=int, default=[160, 128], metavar=('W', 'H'), help='of images, in pixels'
     )
+    parser.add_argument('--overlay', type=Path, default=OVERLAY, help='the small model, a config')
     parser.add_argument('--epochs', type=int, metavar='N', help='default 8; the learning rate drops before the last')
     parser.add_argument('--backbone', type=Path, metavar='CHECKPOINT', help='start from the backbone of this detector')
     parser.add_argument('--rows', nargs='+', default=['6.1', '6.2', '6.8', '6.7', '6.6'], help='of the manifest')
@@ -79,8 +81,8 @@ def parse_args():
 
 
 def overlay_of(args: argparse.Namespace) -> Config:
-    """The settings of the demo, with another data set in place of the digit scenes, or another schedule."""
-    cfg = Config(own_settings(DEMO))
+    """The overlay, with another data set in place of the digit scenes, or another schedule."""
+    cfg = Config(own_settings(args.overlay))
     if args.epochs:
         cfg.train_cfg.max_epochs = cfg.param_scheduler[1].end = args.epochs
         cfg.param_scheduler[1].milestones = [args.epochs - 1]
