@@ -60,7 +60,8 @@ def test_other_settings_are_marked(published_settings, tmp_path):
     cfg.model.num_queries = 300
     cfg.dump(folder / 'psl.py')
     rows, output = table(tmp_path, '--rows', '6.2')
-    assert rows['6.2']['AP, ours'] == '50.0*' and 'not comparable' in output and 'model.num_queries' in output
+    assert rows['6.2']['AP, ours'] == '50.0*' and rows['6.2']['difference'] == ''
+    assert 'not comparable' in output and 'model.num_queries' in output
     output = run(*TABLE, tmp_path, published_settings, '--rows', '6.2', check=False)
     assert 'runs of psl with different settings: model.num_queries' in output
 

@@ -154,12 +154,14 @@ def results(
     table = [['row', 'name', 'runs', f'{metric}, ours', 'published', 'difference', 'gain, ours', 'gain, published']]
     for row in rows:
         values, base = ours[row.stem], ours[bases[row.baseline]] if row.baseline else []
+        comparable = not unlike.get(row.stem)
         published, average = row.published.get(metric), mean(values)
         table.append(
             [
                 *(row.id, row.name, status(logs[row.stem], metric)),
-                spread(values) + ('*' if values and unlike.get(row.stem) else ''),
-                *(points(published), signed(difference(average, published))),
+                spread(values) + ('*' if values and not comparable else ''),
+                points(published),
+                signed(difference(average, published) if comparable else None),
                 *(signed(difference(average, mean(base))), signed(published_gain(row, all_rows, metric))),
             ]
         )
