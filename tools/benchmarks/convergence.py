@@ -68,7 +68,7 @@ def parse_args():
     parser.add_argument('--overlay', type=Path, default=OVERLAY, help='the small model, a config')
     parser.add_argument('--epochs', type=int, metavar='N', help='default 8; the learning rate drops before the last')
     parser.add_argument('--backbone', type=Path, metavar='CHECKPOINT', help='start from the backbone of this detector')
-    parser.add_argument('--rows', nargs='+', default=['6.1', '6.2', '6.8', '6.7', '6.6'], help='of the manifest')
+    parser.add_argument('--rows', nargs='+', default=['6.1', '6.9', '6.2', '6.8', '6.7', '6.6'], help='of the manifest')
     parser.add_argument('--metric', choices=list(METRICS), default='AP')
     parser.add_argument('--work-root', type=Path, default=Path('work_dirs/convergence'))
     parser.add_argument('--out', type=Path, help='folder for table and plot; default: --work-root')
