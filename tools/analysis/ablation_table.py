@@ -202,7 +202,8 @@ def status(logs: Sequence[RunLog], metric: str) -> str:
     for log in logs:
         if not log.finished:
             epoch, metrics = max(log.curve.items(), default=(0, {}))
-            parts.append(f'seed {log.seed} at {epoch}/{log.max_epochs}: {points(metrics.get(metric))}')
+            value = f': {points(metrics[metric])}' if metric in metrics else ''
+            parts.append(f'seed {log.seed} at {epoch}/{log.max_epochs}{value}')
     return ', '.join(parts) or 'not run'
 
 
