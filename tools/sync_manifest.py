@@ -39,7 +39,7 @@ Written by `python tools/sync_manifest.py` from `manifest.yml`; edit that file, 
 All AP values below are **published** ones, on COCO val2017: from the paper of
 [Stable-DINO](https://arxiv.org/abs/2304.04742) and, where a table is called dn, of
 [DN-DETR](https://arxiv.org/abs/2203.01305). We have trained none of these configs on COCO. An empty cell is not
-printed, or not legible, in our copy of the paper. A gain is counted from the row named beside it.
+printed in the paper, or not legible in our copy of it. A gain is counted from the row named beside it.
 
 ```bash
 tools/dist_train.sh configs/ablations/table7/f1_s3.py 8            # one row
@@ -83,7 +83,8 @@ def readme(rows: List[Row]) -> str:
             gain = '' if gain is None else f'{gain:+.1f} from {row.baseline}'
             lines.append([row.id, row.name, f'[{row.stem}]({row.config})', *values, gain])
         heading = f'Table {table}' if table.isdigit() else table
-        text.append(f'## {heading}: {group[0].title}\n\n{GithubFlavoredMarkdownTable(lines).table}\n')
+        note = f'{group[0].note}\n\n' if group[0].note else ''
+        text.append(f'## {heading}: {group[0].title}\n\n{note}{GithubFlavoredMarkdownTable(lines).table}\n')
     return '\n'.join(text)
 
 

@@ -46,5 +46,5 @@ digit_scenes = dict(
         dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
         dict(type='MultiStepLR', begin=0, end=digit_epochs, by_epoch=True, milestones=[7], gamma=0.1),
     ],
-    default_hooks=dict(checkpoint=dict(max_keep_ckpts=1), logger=dict(interval=25)),
+    default_hooks=dict(checkpoint=dict(max_keep_ckpts=2), logger=dict(interval=25)),
 )

@@ -18,6 +18,7 @@ class Row:
     title: str  # of the table
     name: str
     config: str  # relative to the folder of the manifest
+    note: str = ''  # on the table
     baseline: Optional[str] = None  # id of the row that gains are counted from
     gain: Optional[float] = None  # where the paper gives only the gain of AP
     published: Dict[str, float] = field(default_factory=dict)  # AP, AP50, ... in points
@@ -43,7 +44,15 @@ def load_manifest(path: Path) -> List[Row]:
         for entry in table['rows']:
             published = {name: entry.pop(name) for name in METRICS if name in entry}
             try:
-                rows.append(Row(table=str(table['table']), title=table['title'], published=published, **entry))
+                rows.append(
+                    Row(
+                        table=str(table['table']),
+                        title=table['title'],
+                        note=table.get('note', ''),
+                        published=published,
+                        **entry,
+                    )
+                )
             except TypeError as error:
                 raise ValueError(f'{path}: table {table["table"]}, {entry}: {error}') from error
     ids = [row.id for row in rows]

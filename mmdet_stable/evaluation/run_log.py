@@ -37,7 +37,7 @@ class RunLog:
 
     @cached_property
     def cfg(self) -> Config:
-        return Config.fromfile(self.config_file)
+        return Config.fromfile(self.config_file, import_custom_modules=False)
 
     @property
     def seed(self) -> Optional[int]:
@@ -47,18 +47,33 @@ class RunLog:
     def max_epochs(self) -> Optional[int]:
         return (self.cfg.get('train_cfg') or {}).get('max_epochs')
 
-    @cached_property
+    @property
     def curve(self) -> Dict[int, Dict[str, float]]:
-        """Metrics in points after each validated epoch, e.g. ``{12: {'AP': 50.4, ...}}``; later logs win."""
-        curve = {}
-        for file in sorted(self.work_dir.glob('*/vis_data/scalars.json')):
-            for line in file.read_text().splitlines():
-                metrics = _metrics(line)
-                if metrics:
-                    curve[json.loads(line)['step']] = metrics
+        """Metrics in points after each validated epoch, e.g. ``{12: {'AP': 50.4, ...}}``."""
+        return self._history[0]
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch that training has come to; 0 before the first log."""
+        return self._history[1]
+
+    @cached_property
+    def _history(self) -> Tuple[Dict[int, Dict[str, float]], int]:
+        curve: Dict[int, Dict[str, float]] = {}
+        last_epoch = 0
+        logs = sorted(self.work_dir.glob('*/vis_data/scalars.json'))
+        for file in logs:
+            lines = list(map(_parsed, file.read_text().splitlines()))
+            trained = [line['epoch'] for line in lines if 'epoch' in line]
+            # Training that began again, not where the log before it ended, makes the epochs from there on void.
+            curve = {epoch: metrics for epoch, metrics in curve.items() if not trained or epoch < trained[0]}
+            curve.update({line['step']: _metrics(line) for line in lines if _metrics(line)})
+            last_epoch = max([*curve, *trained[-1:]], default=last_epoch)
         for file in sorted(self.work_dir.glob(f'{FINAL_TEST}/*/*.json')):
-            curve[self.max_epochs] = _metrics(file.read_text())
-        return dict(sorted(curve.items()))
+            metrics = _metrics(_parsed(file.read_text()))
+            if metrics and file.stem > logs[-1].parents[1].name:  # both are named by the time they were begun
+                curve[self.max_epochs] = metrics
+        return dict(sorted(curve.items())), last_epoch
 
     @property
     def finished(self) -> bool:
@@ -75,12 +90,17 @@ class RunLog:
 FINAL_TEST = 'final_test'
 
 
-def _metrics(line: str) -> Dict[str, float]:
-    """COCO metrics in one line of a log, in points; a line cut off by a crash has none."""
+def _parsed(line: str) -> dict:
+    """A line of a log; empty for one that a crash cut off."""
     try:
         values = json.loads(line)
     except json.JSONDecodeError:
         return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _metrics(values: dict) -> Dict[str, float]:
+    """The COCO metrics of a line, in points."""
     return {name: round(100 * values[key], 1) for name, key in METRICS.items() if values.get(key, -1) >= 0}
 
 
@@ -103,13 +123,19 @@ def find_runs(folders: Iterable[Path]) -> Tuple[List[RunLog], List[str]]:
                 continue
             seen.add(work_dir)
             configs = sorted(work_dir.glob('*.py'))
-            run = RunLog(work_dir, configs[0]) if len(configs) == 1 else None
-            if run is None:
+            if len(configs) != 1:
                 remarks.append(f'{work_dir} left out: one config is needed to recognise a run, it has {len(configs)}')
-            elif not run.max_epochs:
-                remarks.append(f'{work_dir} left out: its config counts no epochs (train_cfg.max_epochs)')
-            else:
+                continue
+            run = RunLog(work_dir, configs[0])
+            try:
+                counts_epochs = bool(run.max_epochs)
+            except Exception as error:  # a config is a program, and may fail in any way
+                remarks.append(f'{work_dir} left out: {configs[0].name} cannot be read: {error!r}')
+                continue
+            if counts_epochs:
                 runs.append(run)
+            else:
+                remarks.append(f'{work_dir} left out: its config counts no epochs (train_cfg.max_epochs)')
     return runs, remarks
 
 
@@ -124,8 +150,11 @@ def flatten(node: object, prefix: str = '') -> Iterator[Tuple[str, object]]:
         yield prefix[:-1], node
 
 
-# What tools/train.py and mmengine write into a saved config by themselves.
-LAUNCH_SETTINGS = ('launcher', 'resume', 'load_from', 'work_dir', 'model_wrapper_cfg')
+# What tools/train.py and mmengine write into a saved config by themselves, and what changes nothing in training.
+LAUNCH_SETTINGS = (
+    *('launcher', 'resume', 'load_from', 'work_dir', 'model_wrapper_cfg'),
+    *('num_workers', 'persistent_workers', 'backend_args'),
+)
 
 
 def differing_settings(a: Config, b: Config, ignore: Sequence[str] = LAUNCH_SETTINGS) -> List[str]:

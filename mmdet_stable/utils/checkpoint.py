@@ -31,3 +31,11 @@ def check_state_dict_shapes(model: nn.Module, state_dict: Mapping[str, Tensor], 
         "model.bbox_head.num_classes to that of the checkpoint; to fine-tune, keep the config's FineTuneClassesHook, "
         'which drops the class weights and reports them.'
     )
+
+
+class CheckedLoading:
+    """To be inherited from before a detector: refuses checkpoints whose weights have other shapes."""
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        check_state_dict_shapes(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -6,8 +6,10 @@ import pytest
 from mmdet.registry import DATASETS
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner.base_loop import BaseLoop
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
 from mmdet_stable.engine.hooks import DatasetCheckHook, DenoisingNoiseHook, FineTuneClassesHook, check_dataset
+from tests.models.detectors.test_dn_detr import dn_detr_cfg
 from tests.utils import build, tiny_model_cfg
 
 
@@ -143,7 +145,7 @@ class TestFineTuning:
 class TestDenoisingNoise:
     @staticmethod
     def runner(iteration, max_iters=101):
-        model = SimpleNamespace(dn_query_generator=SimpleNamespace(noise_factor=1.0))
+        model = SimpleNamespace(dn_query_generator=SimpleNamespace(noise_factor=1.0, negatives=None))
         return SimpleNamespace(model=model, iter=iteration, max_iters=max_iters, message_hub=MessageHub('noise'))
 
     @pytest.mark.parametrize(
@@ -178,3 +180,28 @@ class TestDenoisingNoise:
         runner.model = build(tiny_model_cfg())  # with mmdet's generator
         with pytest.raises(ValueError, match='StableDINO has CdnQueryGenerator: set type="DNQueryGenerator"'):
             DenoisingNoiseHook().before_train(runner)
+
+    def test_negatives_must_not_fall_onto_positives(self):
+        runner = self.runner(0)
+        runner.model.dn_query_generator.negatives = 'near'
+        with pytest.raises(ValueError, match=r'start=0\.0, end=1\.0: without noise, negatives="near"'):
+            DenoisingNoiseHook().before_train(runner)
+        DenoisingNoiseHook(start=0.1).before_train(runner)
+
+
+def test_fine_tuning_keeps_the_content_of_matching_queries():
+    """DN-DETR's label embedding has a row that is no class: "unknown", of which all matching queries are made."""
+    trained, model = build(dn_detr_cfg(), seed=1), build(dn_detr_cfg(num_classes=3))
+    runner = SimpleNamespace(
+        model=model,
+        _resume=False,
+        _train_loop=object.__new__(type('Loop', (BaseLoop,), {'run': None})),
+        logger=MMLogger.get_instance('fine_tune'),
+    )
+    state_dict = trained.state_dict()
+    with pytest.raises(ValueError, match='weights of the checkpoint do not fit the model'):
+        _load_checkpoint_to_model(model, dict(state_dict=dict(state_dict)))
+    FineTuneClassesHook().after_load_checkpoint(runner, dict(state_dict=state_dict))
+    _load_checkpoint_to_model(model, dict(state_dict=state_dict))
+    ours, theirs = (m.dn_query_generator for m in (model, trained))
+    assert ours.matching_content().equal(theirs.matching_content()) and len(ours.label_embedding.weight) == 4

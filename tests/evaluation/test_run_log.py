@@ -11,11 +11,11 @@ from tests.utils import ROOT
 SETTINGS = 'train_cfg = dict(max_epochs={})\nrandomness = dict(seed=7)\n'
 
 
-def work_dir(folder, curve, name='psl', max_epochs=4, timestamp='20260101_000000'):
+def work_dir(folder, curve, name='psl', max_epochs=4, timestamp='20260101_000000', first_epoch=1):
     """A work dir with a config and the logged AP of some epochs."""
     scalars = folder / timestamp / 'vis_data' / 'scalars.json'
     scalars.parent.mkdir(parents=True)
-    lines = [json.dumps({'lr': 0.1, 'loss': 3.0, 'step': 1})]
+    lines = [json.dumps({'lr': 0.1, 'loss': 3.0, 'step': 1, 'epoch': first_epoch})]
     lines += [
         json.dumps({'coco/bbox_mAP': ap, 'coco/bbox_mAP_s': -1.0, 'time': 1, 'step': epoch})
         for epoch, ap in curve.items()
@@ -35,16 +35,44 @@ def test_curve_in_points(tmp_path):
 def test_unfinished_and_resumed(tmp_path):
     folder = work_dir(tmp_path, {1: 0.1, 2: 0.2})
     assert not RunLog(folder, folder / 'psl.py').finished
-    work_dir(folder, {2: 0.25, 4: 0.4}, timestamp='20260102_000000')
+    work_dir(folder, {2: 0.25, 4: 0.4}, timestamp='20260102_000000', first_epoch=2)
     ((log,), _) = find_runs([tmp_path])
     assert log.finished and [metrics['AP'] for metrics in log.curve.values()] == [10.0, 25.0, 40.0]
+
+
+def test_training_begun_anew_in_the_same_folder(tmp_path):
+    """The epochs that an older training had reached do not count for the new one."""
+    folder = work_dir(tmp_path, {2: 0.3, 4: 0.5})
+    work_dir(folder, {1: 0.1}, timestamp='20260102_000000')
+    ((log,), _) = find_runs([tmp_path])
+    assert not log.finished and log.curve == {1: {'AP': 10.0}} and log.last_epoch == 1
+
+
+def test_training_that_was_not_validated_yet(tmp_path):
+    ((log,), _) = find_runs([work_dir(tmp_path, {}, first_epoch=3)])
+    assert log.curve == {} and log.last_epoch == 3
+
+
+def test_last_checkpoint_validated_later(tmp_path):
+    """By tools/test.py, in a folder of its own; a file that was cut off, or is older than the training, is none."""
+    folder = work_dir(tmp_path, {1: 0.1, 2: 0.2})
+    for timestamp, text, final in [
+        ('20250101_000000', '{"coco/bbox_mAP": 0.5}', None),
+        ('20260102_000000', '{"coco/bbox_m', None),
+        ('20260103_000000', '{"coco/bbox_mAP": 0.4}', {'AP': 40.0}),
+    ]:
+        file = folder / 'final_test' / timestamp / f'{timestamp}.json'
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+        log = RunLog(folder, folder / 'psl.py')
+        assert log.finished == (final is not None) and log.curve.get(4) == final
 
 
 def test_line_cut_off_by_a_crash(tmp_path):
     folder = work_dir(tmp_path, {1: 0.1})
     (scalars,) = folder.glob('*/vis_data/scalars.json')
     with open(scalars, 'a') as file:
-        file.write('{"coco/bbox_mAP": 0.2, "st')
+        file.write('3\n{"coco/bbox_mAP": 0.2, "st')
     assert list(RunLog(folder, folder / 'psl.py').curve) == [1]
 
 
@@ -54,10 +82,17 @@ def test_what_cannot_be_recognised_is_said(tmp_path):
     (tmp_path / 'two_configs' / 'other.py').write_text(SETTINGS.format(4))
     work_dir(tmp_path / 'by_iterations', {4: 0.4})
     (tmp_path / 'by_iterations' / 'psl.py').write_text('train_cfg = dict(max_iters=4)')
+    work_dir(tmp_path / 'broken', {4: 0.4})
+    (tmp_path / 'broken' / 'psl.py').write_text('model = dict(')
+    work_dir(tmp_path / 'foreign', {4: 0.4})
+    with open(tmp_path / 'foreign' / 'psl.py', 'a') as file:
+        file.write("custom_imports = dict(imports=['no_such_package'], allow_failed_imports=False)")
     (tmp_path / 'unrelated').mkdir()
     runs, remarks = find_runs([tmp_path, tmp_path / 'good'])
-    assert [run.work_dir.name for run in runs] == ['good']  # once, though found twice
-    assert 'it has 2' in '\n'.join(remarks) and 'counts no epochs' in '\n'.join(remarks) and len(remarks) == 2
+    assert [run.work_dir.name for run in runs] == ['foreign', 'good']  # once, though found twice
+    text = '\n'.join(remarks)
+    assert 'it has 2' in text and 'counts no epochs' in text and 'broken left out: psl.py cannot be read' in text
+    assert len(remarks) == 3
     with pytest.raises(FileNotFoundError, match='work dir does not exist: '):
         find_runs([tmp_path / 'none'])
 

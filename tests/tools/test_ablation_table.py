@@ -47,34 +47,60 @@ def published_settings(tmp_path_factory):
 def test_ours_beside_the_published(published_settings):
     rows, output = table(published_settings, '--tables', 6, 9)
     psl = rows['6.2']
-    assert (psl['runs'], psl['AP, ours'], psl['published']) == ('2 done', '50.2 ± 0.3', '49.8')
-    assert (psl['difference'], psl['gain, ours'], psl['gain, published']) == ('+0.4', '+1.2', '+0.6')
-    assert rows['9.1']['AP, ours'] == psl['AP, ours']  # the same config in another table
-    assert rows['6.3']['runs'] == 'seed 60 at 3/12: 30.0' and rows['6.3']['AP, ours'] == ''
-    assert rows['6.6']['runs'] == 'not run' and '*' not in output
+    assert (psl['runs'], psl['ours'], psl['std'], psl['published']) == ('2 done', '50.2', '0.3', '49.8')
+    assert (psl['difference'], psl['gain'], psl['published_gain']) == ('+0.4', '+1.2', '+0.6')
+    assert psl['comparable'] == 'yes' and 'not comparable' not in output
+    assert rows['9.1']['ours'] == psl['ours']  # the same config in another table
+    assert rows['6.3']['runs'] == 'seed 60 at 3/12, after 3: 30.0' and rows['6.3']['ours'] == ''
+    assert rows['6.6']['runs'] == 'not run'
 
 
-def test_other_settings_are_marked(published_settings, tmp_path):
-    folder = shutil.copytree(published_settings / 'psl_60', tmp_path / 'psl_60')
-    cfg = Config.fromfile(folder / 'psl.py')
-    cfg.model.num_queries = 300
-    cfg.dump(folder / 'psl.py')
+def changed(folder, to, **settings):
+    """A copy of a run with other settings."""
+    shutil.copytree(folder, to)
+    (config,) = to.glob('*.py')
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(settings)
+    cfg.dump(config)
+    return to
+
+
+def test_runs_of_other_settings(published_settings, tmp_path):
+    """No difference to the published value; a gain only over a baseline run on the same terms."""
+    small = {'model.num_queries': 300}
+    changed(published_settings / 'psl_60', tmp_path / 'psl', **small)
+    changed(published_settings / 'dino_nms_60', tmp_path / 'dino_nms', **small)
     rows, output = table(tmp_path, '--rows', '6.2')
-    assert rows['6.2']['AP, ours'] == '50.0*' and rows['6.2']['difference'] == ''
-    assert 'not comparable' in output and 'model.num_queries' in output
-    output = run(*TABLE, tmp_path, published_settings, '--rows', '6.2', check=False)
-    assert 'runs of psl with different settings: model.num_queries' in output
+    assert rows['6.2']['comparable'] == 'no' and rows['6.2']['difference'] == '' and rows['6.2']['gain'] == '+1.0'
+    assert 'not comparable' in output and 'among them model.num_queries' in output
+
+    rows, _ = table(tmp_path / 'psl', published_settings / 'dino_nms_60', '--rows', '6.2')
+    assert rows['6.2']['ours'] == '50.0' and rows['6.2']['gain'] == ''
+
+    rows, output = table(published_settings, tmp_path, '--rows', '6.2')
+    assert rows['6.2']['runs'] == '2 done' and f'{tmp_path / "psl"} left out: other settings than' in output
+    for moved in ({'train_dataloader.dataset.ann_file': 'elsewhere/instances_train2017.json'}, {'load_from': None}):
+        changed(published_settings / 'psl_60', tmp_path / str(len(moved)) / next(iter(moved)), **moved)
+    rows, output = table(tmp_path / '1', '--rows', '6.2')
+    assert rows['6.2']['comparable'] == 'yes' and 'seed 60 is already counted' in output
 
 
 def test_formats(published_settings, tmp_path):
-    markdown = run(*TABLE, published_settings, '--tables', 6, '--format', 'markdown', '--out', tmp_path / 'table.md')
-    assert '| 6.2 | PSL ' in markdown and (tmp_path / 'table.md').read_text() in markdown
+    file = tmp_path / 'new_folder' / 'table.md'
+    markdown = run(*TABLE, published_settings, '--tables', 6, '--format', 'markdown', '--out', file)
+    assert '| 6.2 | PSL ' in markdown and '50.2 ± 0.3' in markdown and file.read_text().strip() in markdown
     listing = run(*TABLE, '--list')
     assert 'configs/ablations/table9/f2_x025.py' in listing and '| 2.5 ' in listing
 
 
 def test_unknown_rows(tmp_path):
-    assert "--rows ['6.99']: known are 2.1, " in run(*TABLE, '--list', '--rows', '6.99', check=False)
+    for arguments, message in [
+        (('--list', '--rows', '6.99'), "--rows ['6.99']: known are 2.1, "),
+        (('--list', '--tables', '6', '--rows', '7.1'), "--rows ['7.1']: none of them lies in --tables ['6']"),
+        ((tmp_path / 'none',), f'work dir does not exist: {tmp_path / "none"}'),
+    ]:
+        output = run(*TABLE, *arguments, check=False)
+        assert f'error: {message}' in output and 'Traceback' not in output
     assert 'give work dirs, --list or --run' in run(*TABLE, check=False)
 
 
@@ -109,7 +135,7 @@ def test_run_goes_on_where_it_was_stopped(folder):
     assert '[1/2] dino_nms, seed 60: finished before' in output and '[2/2] psl, seed 60: finished\n' in output
     assert {path: path.stat().st_mtime_ns for path in first.rglob('*') if path in before} == before
     assert [rows[row]['runs'] for row in ('6.1', '6.2', '7.1')] == ['1 done'] * 3
-    assert rows['6.1']['AP, ours'] == rows['7.1']['AP, ours'].strip('*') + '*'
+    assert rows['6.1']['ours'] == rows['7.1']['ours'] and rows['6.1']['comparable'] == 'no'
 
     # Stopped between the last checkpoint and its validation: only that is made up for.
     for scalars in second.glob('*/vis_data/scalars.json'):
@@ -118,6 +144,12 @@ def test_run_goes_on_where_it_was_stopped(folder):
     rows, output = table(*command)
     assert 'psl, seed 60: finished\n' in output and rows['6.2']['runs'] == '1 done'
     assert (second / 'epoch_2.pth').read_bytes() == before
+
+    # A run by hand counts, wherever it lies under the folder.
+    by_hand = first.rename(root / 'by_hand')
+    rows, output = table(*command)
+    assert f'dino_nms, seed 60: finished before, in {by_hand}' in output and not (first / 'epoch_1.pth').exists()
+    by_hand.rename(first)
 
     # Other settings in the same place would mix two experiments.
     other = [option if 'max_epochs' not in option else 'train_cfg.max_epochs=3' for option in map(str, command)]
@@ -130,6 +162,35 @@ def test_run_goes_on_where_it_was_stopped(folder):
     output = run(*TABLE, *command, check=False)
     assert 'failed: psl, seed 60; see the end of ' in output
     assert "unknown f1='s^9'" in (folder / 'broken' / 'psl' / 'seed_60' / 'output.txt').read_text()
+
+
+def test_fine_tuning_finds_the_pre_training_of_the_same_sweep(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis')
+    import sweep
+
+    name = 'stable_dino_swin_l_objects365_coco_18e'
+    job = sweep.Job(ROOT / 'configs' / f'{name}.py', 61, tmp_path / name / 'seed_61')
+    expected = tmp_path / 'stable_dino_swin_l_objects365_26e' / 'seed_61' / 'epoch_26.pth'
+    assert sweep.job_config(job).load_from == str(expected)
+
+
+def test_convergence_benchmark(folder):
+    """On tiny data in COCO format, from the backbone of a checkpoint, by the same sweep."""
+    scenes, root = folder / 'scenes', folder / 'convergence'
+    data = [
+        *('--train', scenes / 'annotations' / 'instances_train.json', scenes / 'train'),
+        *('--val', scenes / 'annotations' / 'instances_val.json', scenes / 'val'),
+    ]
+    command = [sys.executable, 'tools/benchmarks/convergence.py', *data, '--rows', '6.1', '--seeds', '60']
+    small = [option for option in options(folder)[1:] if 'dataset' not in option and 'ann_file' not in option]
+    small = [option for option in small if 'max_epochs' not in option]
+    output = run(*command, '--epochs', '1', '--size', '80', '64', '--work-root', root, '--cfg-options', *small)
+    assert '| DINO + NMS | 1     | ' in output
+    assert (root / 'convergence.csv').read_text().startswith('name,seed,epoch,AP\nDINO + NMS,60,1,')
+    assert (root / 'convergence.png').stat().st_size > 10000
+    cfg = Config.fromfile(root / 'dino_nms' / 'seed_60' / 'dino_nms.py')
+    assert cfg.param_scheduler[1].end == cfg.train_cfg.max_epochs == 1
+    assert cfg.train_dataloader.dataset.pipeline[2].scale == (80, 64)
 
 
 def test_a_row_in_training_is_left_to_who_trains_it(tmp_path, monkeypatch):

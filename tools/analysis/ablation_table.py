@@ -16,59 +16,42 @@ import io
 import statistics
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence
 
 from mmengine.config import Config, DictAction
-from sweep import Job, job_config, run
+from sweep import Job, check_settings, job_config, run
 from terminaltables import AsciiTable, GithubFlavoredMarkdownTable
 
-from mmdet_stable.evaluation import (
-    METRICS,
-    Row,
-    RunLog,
-    differing_settings,
-    find_runs,
-    load_manifest,
-    published_gain,
-    spread,
-)
+from mmdet_stable.evaluation import METRICS, Row, RunLog, find_runs, load_manifest, published_gain, spread
+from mmdet_stable.evaluation.comparison import Result, compare, decisive_differences, mean, points, signed
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / 'configs' / 'manifest.yml'
-# What a row means: these settings, less who runs it and where the data lies.
-DECISIVE = (
-    'model',
-    'train_dataloader',
-    'val_dataloader',
-    'val_evaluator',
-    'train_cfg',
-    'optim_wrapper',
-    'param_scheduler',
-)
-INCIDENTAL = ('num_workers', 'persistent_workers', 'backend_args', 'data_root', 'ann_file', 'data_prefix', 'checkpoint')
 
 
 def main() -> int:
     args = parse_args()
-    rows = select_rows(load_manifest(MANIFEST), args.tables, args.rows)
-    failures = []
-    if args.run:
-        failures = run_rows(rows, args)
-        args.work_dirs.append(args.work_root)
-    remarks: List[str] = []
+    all_rows = load_manifest(MANIFEST)
+    try:
+        rows = select_rows(all_rows, args.tables, args.rows)
+        remarks = run_rows(rows, args) if args.run else []
+        failed = bool(remarks)
+        runs, left_out = find_runs([*args.work_dirs, *([args.work_root] if args.run else [])])
+    except (ValueError, FileNotFoundError) as error:  # mistakes of the user, which need no traceback
+        sys.exit(f'error: {error}')
     if args.list:
-        table = listing(rows)
+        table = listing(rows, all_rows)
     else:
-        runs, remarks = find_runs(args.work_dirs)
-        table, notes = results(rows, load_manifest(MANIFEST), runs, args.metric)
-        remarks += notes
+        results, unlike = compare(rows, all_rows, runs, args.metric, MANIFEST.parent)
+        table = spread_sheet(results) if args.format == 'csv' else result_table(results, args.metric)
+        remarks += left_out + unlike
     text = render(table, args.format)
-    if args.out:
-        Path(args.out).write_text(text)
     print(text)
-    for remark in remarks + failures:
-        print(remark, file=sys.stderr)
-    return 1 if failures else 0
+    print('\n'.join(remarks), end='\n' if remarks else '', file=sys.stderr)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text('\n'.join([text, *([] if args.format == 'csv' else ['', *remarks])]) + '\n')
+    return 1 if failed else 0
 
 
 def parse_args() -> argparse.Namespace:
@@ -79,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rows', nargs='+', metavar='TABLE.ROW', help='only these rows')
     parser.add_argument('--metric', choices=list(METRICS), default='AP')
     parser.add_argument('--format', choices=['terminal', 'markdown', 'csv'], default='terminal')
-    parser.add_argument('--out', help='also write the table to this file')
+    parser.add_argument('--out', type=Path, help='also write the table, and remarks on it, to this file')
     group = parser.add_argument_group('training what is missing')
     group.add_argument('--run', action='store_true', help='train rows that are not finished under --work-root')
     group.add_argument('--work-root', type=Path, default=Path('work_dirs'), help='holds <config>/seed_<n>')
@@ -97,7 +80,7 @@ def select_rows(rows: List[Row], tables: Optional[Sequence[str]], ids: Optional[
     """The rows asked for.
 
     Raises:
-        ValueError: for tables and rows that the manifest does not have.
+        ValueError: for tables and rows that the manifest does not have, or no row at all.
     """
     for kind, wanted, known in [
         ('tables', tables, list(dict.fromkeys(row.table for row in rows))),
@@ -106,7 +89,10 @@ def select_rows(rows: List[Row], tables: Optional[Sequence[str]], ids: Optional[
         unknown = [item for item in wanted or () if item not in known]
         if unknown:
             raise ValueError(f'--{kind} {unknown}: known are {", ".join(map(str, known))}')
-    return [row for row in rows if (not tables or row.table in tables) and (not ids or row.id in ids)]
+    selected = [row for row in rows if (not tables or row.table in tables) and (not ids or row.id in ids)]
+    if not selected:
+        raise ValueError(f'--rows {ids}: none of them lies in --tables {tables}')
+    return selected
 
 
 def run_rows(rows: Sequence[Row], args: argparse.Namespace) -> List[str]:
@@ -117,110 +103,88 @@ def run_rows(rows: Sequence[Row], args: argparse.Namespace) -> List[str]:
         for seed in args.seeds
         for config in configs
     ]
+    cfgs = [job_config(job, args.overlay, args.cfg_options) for job in jobs]
+    for job, cfg in zip(jobs, cfgs):
+        check_settings(job, cfg)  # before the first one is trained, not days later
+    warn_of_batch_size(cfgs[0], args)
+    by_hand = find_runs([args.work_root])[0] if args.work_root.exists() else []
     failures = []
-    for number, job in enumerate(jobs, 1):
+    for number, (job, cfg) in enumerate(zip(jobs, cfgs), 1):
         print(f'[{number}/{len(jobs)}] {job.config.stem}, seed {job.seed}: ', end='', file=sys.stderr, flush=True)
-        outcome = run(job, job_config(job, args.overlay, args.cfg_options), args.gpus)
+        done = [log for log in by_hand if is_run_of(log, job, cfg)]
+        outcome = f'finished before, in {done[0].work_dir}' if done else run(job, cfg, args.gpus)
         print(outcome, file=sys.stderr)
         if outcome == 'failed':
             failures.append(f'failed: {job.config.stem}, seed {job.seed}; see the end of {job.work_dir}/output.txt')
     return failures
 
 
-def listing(rows: Sequence[Row]) -> List[List[str]]:
+def is_run_of(log: RunLog, job: Job, cfg: Config) -> bool:
+    """Whether a run found elsewhere, made by hand, is what a job asks for."""
+    same_place = log.work_dir == job.work_dir
+    same_row = (log.stem, log.seed) == (job.config.stem, job.seed)
+    return same_row and not same_place and log.finished and not decisive_differences(log.cfg, cfg)
+
+
+def warn_of_batch_size(cfg: Config, args: argparse.Namespace) -> None:
+    total, base = cfg.train_dataloader.batch_size * max(args.gpus, 1), cfg.auto_scale_lr.base_batch_size
+    if total != base and not args.overlay:
+        print(
+            f'warning: the learning rate is made for {base} images a step, these runs have {total}: set --gpus, or '
+            'train_dataloader.batch_size or optim_wrapper.optimizer.lr by --cfg-options',
+            file=sys.stderr,
+        )
+
+
+def listing(rows: Sequence[Row], all_rows: Sequence[Row]) -> List[List[str]]:
     """The manifest as a table."""
-    head = ['row', 'name', 'config', *METRICS, 'gain']
-    return [head] + [
+    return [['row', 'name', 'config', *METRICS, 'gain']] + [
         [row.id, row.name, f'configs/{row.config}']
         + [points(row.published.get(metric)) for metric in METRICS]
-        + [signed(published_gain(row, rows))]
+        + [signed(published_gain(row, all_rows))]
         for row in rows
     ]
 
 
-def results(
-    rows: Sequence[Row], all_rows: Sequence[Row], runs: Sequence[RunLog], metric: str
-) -> Tuple[List[List[str]], List[str]]:
-    """Our results beside the published ones, and remarks on what is left out or must not be compared."""
-    configs = {row.stem: row.config for row in all_rows}
-    logs: Dict[str, List[RunLog]] = {stem: [log for log in runs if log.stem == stem] for stem in configs}
-    ours = {
-        stem: [log.final[metric] for log in group if log.finished and metric in log.final]
-        for stem, group in logs.items()
-    }
-    unlike = {row.stem: unlike_its_config(row, logs[row.stem]) for row in rows if logs[row.stem]}
-    bases = {row.id: row.stem for row in all_rows}
-
-    table = [['row', 'name', 'runs', f'{metric}, ours', 'published', 'difference', 'gain, ours', 'gain, published']]
-    for row in rows:
-        values, base = ours[row.stem], ours[bases[row.baseline]] if row.baseline else []
-        comparable = not unlike.get(row.stem)
-        published, average = row.published.get(metric), mean(values)
-        table.append(
-            [
-                *(row.id, row.name, status(logs[row.stem], metric)),
-                spread(values) + ('*' if values and not comparable else ''),
-                points(published),
-                signed(difference(average, published) if comparable else None),
-                *(signed(difference(average, mean(base))), signed(published_gain(row, all_rows, metric))),
-            ]
-        )
-    remarks = [f'{log.work_dir} left out: {log.stem} is no row' for log in runs if log.stem not in configs]
-    starred = {stem: keys for stem, keys in unlike.items() if keys}
-    if starred:
-        keys = max(starred.values(), key=len)
-        remarks.append(
-            f'* not trained with the settings of their configs, so not comparable with what is published: '
-            f'{", ".join(starred)}. Up to {len(keys)} settings differ, among them {", ".join(keys[:4])}'
-        )
-    return table, remarks
+def result_table(results: Sequence[Result], metric: str) -> List[List[str]]:
+    head = ['row', 'name', 'runs', f'{metric}, ours', 'published', 'difference', 'gain, ours', 'gain, published']
+    return [head] + [
+        [
+            *(result.row.id, result.row.name, result.status),
+            spread(result.values) + ('' if result.comparable or not result.values else '*'),
+            *(points(result.published), signed(result.difference)),
+            *(signed(result.gain), signed(result.published_gain)),
+        ]
+        for result in results
+    ]
 
 
-def unlike_its_config(row: Row, logs: Sequence[RunLog]) -> List[str]:
-    """Settings in which the runs of a row differ from its config.
-
-    Raises:
-        ValueError: if the runs differ among each other, so that their mean would mean nothing.
-    """
-    for log in logs[1:]:
-        differing = decisive_differences(logs[0].cfg, log.cfg)
-        if differing:
-            raise ValueError(
-                f'{logs[0].work_dir} and {log.work_dir} are runs of {row.stem} with different settings: '
-                f'{", ".join(differing[:5])}; give only folders that belong together'
-            )
-    return decisive_differences(Config.fromfile(ROOT / 'configs' / row.config), logs[0].cfg)
-
-
-def decisive_differences(a: Config, b: Config) -> List[str]:
-    return [key for key in differing_settings(a, b, INCIDENTAL) if key.split('.')[0] in DECISIVE]
-
-
-def status(logs: Sequence[RunLog], metric: str) -> str:
-    """E.g. ``'2 done, seed 62 at 4/12: 38.2'``."""
-    parts = [f'{sum(log.finished for log in logs)} done'] if any(log.finished for log in logs) else []
-    for log in logs:
-        if not log.finished:
-            epoch, metrics = max(log.curve.items(), default=(0, {}))
-            value = f': {points(metrics[metric])}' if metric in metrics else ''
-            parts.append(f'seed {log.seed} at {epoch}/{log.max_epochs}{value}')
-    return ', '.join(parts) or 'not run'
-
-
-def mean(values: Sequence[float]) -> Optional[float]:
-    return statistics.mean(values) if values else None
-
-
-def difference(a: Optional[float], b: Optional[float]) -> Optional[float]:
-    return None if a is None or b is None else a - b
-
-
-def points(value: Optional[float]) -> str:
-    return '' if value is None else f'{value:.1f}'
-
-
-def signed(value: Optional[float]) -> str:
-    return '' if value is None else f'{value:+.1f}'
+def spread_sheet(results: Sequence[Result]) -> List[List[str]]:
+    """The same with one number in a cell."""
+    head = [
+        'row',
+        'name',
+        'runs',
+        'seeds',
+        'ours',
+        'std',
+        'comparable',
+        'published',
+        'difference',
+        'gain',
+        'published_gain',
+    ]
+    return [head] + [
+        [
+            *(result.row.id, result.row.name, result.status, str(len(result.values))),
+            points(mean(result.values)),
+            points(statistics.stdev(result.values)) if len(result.values) > 1 else '',
+            ('yes' if result.comparable else 'no') if result.values else '',
+            *(points(result.published), signed(result.difference)),
+            *(signed(result.gain), signed(result.published_gain)),
+        ]
+        for result in results
+    ]
 
 
 def render(table: List[List[str]], style: str) -> str:

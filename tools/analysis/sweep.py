@@ -1,6 +1,7 @@
 """Trains many configs one after another, so that it can be stopped at any time and called again."""
 
 import fcntl
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -34,7 +35,21 @@ def job_config(job: Job, overlay: Optional[Path] = None, cfg_options: Optional[d
     if overlay is not None:
         cfg.merge_from_dict(own_settings(overlay))
     cfg.merge_from_dict({**(cfg_options or {}), 'randomness.seed': job.seed, 'work_dir': str(job.work_dir)})
+    # A checkpoint of another row, where training by hand would put it: here it lies in that row's folder of this sweep.
+    load_from = Path(cfg.load_from or '')
+    if load_from.parts[:1] == ('work_dirs',) and not load_from.exists():
+        cfg.load_from = str(job.work_dir.parents[1] / load_from.parts[1] / job.work_dir.name / load_from.name)
     return cfg
+
+
+def check_settings(job: Job, cfg: Config) -> None:
+    """Raise ``ValueError`` if the work dir holds a run of other settings."""
+    differing = differing_settings(job.log.cfg, cfg) if job.log.config_file.exists() else []
+    if differing:
+        raise ValueError(
+            f'{job.work_dir} holds a run of other settings, which differ in {", ".join(differing[:8])}; '
+            'choose another --work-root, or the settings it was begun with'
+        )
 
 
 def run(job: Job, cfg: Config, gpus: int = 0) -> str:
@@ -54,13 +69,8 @@ def run(job: Job, cfg: Config, gpus: int = 0) -> str:
         if lock is None:
             return 'busy'
         saved, last_checkpoint = job.log.config_file, job.work_dir / 'last_checkpoint'
+        check_settings(job, cfg)
         if saved.exists():
-            differing = differing_settings(job.log.cfg, cfg)
-            if differing:
-                raise ValueError(
-                    f'{job.work_dir} holds a run of other settings, which differ in {", ".join(differing[:8])}; '
-                    'choose another --work-root, or the settings it was begun with'
-                )
             if job.log.finished:
                 return 'finished before'
         else:
@@ -94,6 +104,10 @@ def locked(work_dir: Path) -> Iterator[Optional[int]]:
 
 def call(command: List[object], work_dir: Path, lock: int) -> bool:
     """Run a command, its output in ``output.txt``; whether it succeeded."""
+    # The shell scripts call "python", which must be this one.
+    env = {**os.environ, 'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'}
     with open(work_dir / 'output.txt', 'ab') as output:
-        process = subprocess.run(list(map(str, command)), stdout=output, stderr=subprocess.STDOUT, pass_fds=[lock])
+        process = subprocess.run(
+            list(map(str, command)), stdout=output, stderr=subprocess.STDOUT, env=env, pass_fds=[lock]
+        )
     return process.returncode == 0

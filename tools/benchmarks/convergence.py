@@ -45,6 +45,9 @@ def main() -> int:
     sweep += ['--overlay', overlay, '--work-root', args.work_root, *options_of_the_sweep]
     code = subprocess.run(list(map(str, sweep))).returncode
     curves = read_curves(args.work_root, args.rows, args.metric)
+    if not curves:
+        print('no run is finished: nothing to draw', file=sys.stderr)
+        return code or 1
     out = args.out or args.work_root
     out.mkdir(parents=True, exist_ok=True)
     write_tables(curves, out, args.metric)

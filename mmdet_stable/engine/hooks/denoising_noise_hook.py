@@ -27,7 +27,8 @@ class DenoisingNoiseHook(Hook):
         until: share of the training after which ``end`` is reached, above 0 and at most 1.
 
     Raises:
-        ValueError: for settings out of range, and before training, where the model has no ``DNQueryGenerator``.
+        ValueError: for settings out of range; before training, where the model has no ``DNQueryGenerator``, or
+            one whose negatives would fall onto positives.
 
     Source: the curriculum that arXiv:2203.01305 names as an open direction.
     """
@@ -49,6 +50,11 @@ class DenoisingNoiseHook(Hook):
             raise ValueError(
                 f'DenoisingNoiseHook needs a model with a DNQueryGenerator; {type(model).__name__} has '
                 f'{type(generator).__name__}: set type="DNQueryGenerator" in model.dn_cfg, or remove the hook'
+            )
+        if generator.negatives == 'near' and min(self.start, self.end) == 0:
+            raise ValueError(
+                f'start={self.start}, end={self.end}: without noise, negatives="near" are the same queries as the '
+                'positives; set both above 0'
             )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:

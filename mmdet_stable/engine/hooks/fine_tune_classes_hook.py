@@ -1,5 +1,6 @@
 """Fine-tuning on other classes: keep what fits, say what does not."""
 
+import torch
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -33,8 +34,12 @@ class FineTuneClassesHook(Hook):
             for name, (theirs, ours) in mismatched_shapes(model, state_dict).items()
             if any(part in name for part in CLASS_WEIGHTS) and ours[1:] == theirs[1:]
         }
+        generator = getattr(model, 'dn_query_generator', None)
         for name in dropped:
-            del state_dict[name]
+            theirs = state_dict.pop(name)
+            if 'label_embedding.' in name and getattr(generator, 'indicator', False):
+                # Its last row, of "unknown", is the content of all matching queries and knows no class.
+                state_dict[name] = torch.cat([model.state_dict()[name][:-1].to(theirs), theirs[-1:]])
         if dropped:
             runner.logger.warning(
                 'The checkpoint has other classes than this model; these weights start afresh: '

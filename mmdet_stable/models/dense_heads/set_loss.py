@@ -138,6 +138,8 @@ class SetLoss:
         ceilings = quality.new_ones(num_branches * num_images)
         if self.target_rescale == 'max_iou' and targets.labels.numel() and branches.logits.numel():
             ious = Pairwise(branches.detach(), targets).iou  # 0 in padding, which has no area
+            if group.valid is not None:
+                ious = ious * group.valid[:, None]
             ceilings = ious.flatten(2).amax(2).flatten()
         return rescale_targets(quality, matches.branch_inds * num_images + matches.image_inds, ceilings)
 

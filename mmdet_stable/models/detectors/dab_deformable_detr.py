@@ -9,10 +9,11 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from mmdet_stable.models.layers import DABDeformableDecoder, MemoryFusionEncoder
+from mmdet_stable.utils import CheckedLoading
 
 
 @MODELS.register_module()
-class DABDeformableDETR(DeformableDETR):
+class DABDeformableDETR(CheckedLoading, DeformableDETR):
     """mmdet's ``DeformableDETR`` of any width, with 4-D anchors that every decoder layer refines.
 
     Args:

@@ -11,10 +11,12 @@ from mmdet.structures import OptSampleList
 from mmdet.utils import ConfigType
 from torch import Tensor, nn
 
+from mmdet_stable.models.dense_heads import SetLossHead
 from mmdet_stable.models.layers import DNQueryGenerator
+from mmdet_stable.utils import CheckedLoading
 
 
-class DenoisingDetector:
+class DenoisingDetector(CheckedLoading):
     """To be inherited from before one of mmdet's DETR detectors: trains with denoising queries, which are gone at test
     time.
 
@@ -23,7 +25,7 @@ class DenoisingDetector:
         Others: as in mmdet.
 
     Raises:
-        ValueError: if the decoder's layers take no self-attention mask.
+        ValueError: if the decoder's layers take no self-attention mask, or the head is none of this package.
 
     Source: arXiv:2203.01305.
     """
@@ -69,7 +71,16 @@ class DenoisingDetector:
 
 
 def build_dn_query_generator(detector: DetectionTransformer, dn_cfg: ConfigType) -> DNQueryGenerator:
-    """A generator with the sizes of the detector it belongs to."""
+    """A generator with the sizes of the detector it belongs to.
+
+    Raises:
+        ValueError: for a head that would not know which ground truths are shown, and where.
+    """
+    if not isinstance(detector.bbox_head, SetLossHead):
+        raise ValueError(
+            f'{type(detector.bbox_head).__name__} cannot supervise the queries of DNQueryGenerator; use a head of '
+            f'mmdet_stable, e.g. bbox_head.type="DNDETRHead" or "StableDINOHead"'
+        )
     return MODELS.build(
         dict(
             dn_cfg,

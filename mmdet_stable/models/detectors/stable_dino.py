@@ -5,13 +5,13 @@ from mmdet.registry import MODELS
 from mmdet.utils import ConfigType
 
 from mmdet_stable.models.layers import AnyWidthDinoDecoder, MemoryFusionEncoder
-from mmdet_stable.utils import check_state_dict_shapes
+from mmdet_stable.utils import CheckedLoading
 
 from .denoising import build_dn_query_generator
 
 
 @MODELS.register_module()
-class StableDINO(DINO):
+class StableDINO(CheckedLoading, DINO):
     """mmdet's ``DINO`` of any width, whose encoder may carry a memory fusion.
 
     A checkpoint of mmdet's DINO loads into it; only the weights of the fusion are missing then.
@@ -32,7 +32,9 @@ class StableDINO(DINO):
         own = 'type' in dn_cfg
         super().__init__(*args, dn_cfg=dict(group_cfg=dict(num_dn_queries=1)) if own else dn_cfg, **kwargs)
         if own:
-            self.dn_query_generator = build_dn_query_generator(self, dn_cfg)
+            if dn_cfg.get('indicator'):
+                raise ValueError('dn_cfg.indicator=True: matching queries of DINO are learned whole, leave it out')
+            self.dn_query_generator = build_dn_query_generator(self, dict(dn_cfg, indicator=False))
 
     def _init_layers(self) -> None:
         encoder, decoder = self.encoder, self.decoder
@@ -48,7 +50,3 @@ class StableDINO(DINO):
                 f'embed_dims of the model differ: {widths}; set the same in encoder.layer_cfg, decoder.layer_cfg, '
                 'bbox_head.embed_dims and neck.out_channels'
             )
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
-        check_state_dict_shapes(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

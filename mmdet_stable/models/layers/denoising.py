@@ -75,8 +75,8 @@ def denoising_attention_mask(
 class DNQueryGenerator(BaseModule):
     """Noised ground truths as queries, in groups of which each shows every ground truth once.
 
-    Called like mmdet's ``CdnQueryGenerator`` and usable in its place. Nothing loops over boxes or images, and nothing
-    waits for the device.
+    Called like mmdet's ``CdnQueryGenerator``; the losses need a head of this package. Nothing loops over boxes or
+    images, and nothing waits for the device.
 
     Args:
         num_classes, embed_dims, num_matching_queries, num_heads: set by the detector.
@@ -90,8 +90,8 @@ class DNQueryGenerator(BaseModule):
         label_flip_prob: share of labels replaced by a random class.
         negatives: a second, background query for each ground truth: None, ``'near'`` (noise of the same range, as in
             the released Stable-DINO) or ``'far'`` (once to twice as far, DINO).
-        indicator: mark denoising queries by 1 in the last channel of the content, matching queries by 0, and give these
-            the label embedding of "unknown" (DN-DETR). Without it the detector's own matching queries stay.
+        indicator: mark denoising queries by 1 in the last channel of the content; the detector marks its matching
+            queries by 0 there, and where it has no content for them, takes the label embedding of "unknown" (DN-DETR).
         hide_denoising, isolate_groups: rules of the attention mask, see :func:`denoising_attention_mask`.
         ignore_padding: whether the slots that an image with fewer boxes leaves empty are kept out of attention and
             loss. False as in the reference implementations, where they count as background.
@@ -156,7 +156,7 @@ class DNQueryGenerator(BaseModule):
         self.indicator = indicator
         self.mask_rules = dict(hide_denoising=hide_denoising, isolate_groups=isolate_groups)
         self.ignore_padding = ignore_padding
-        self.noise_factor = 1.0  # of both noises; changed by a schedule during training
+        self.noise_factor = 1.0  # of both noises, not of the offset of far negatives; see DenoisingNoiseHook
         self.label_embedding = nn.Embedding(num_classes + indicator, embed_dims - indicator)
 
     def forward(self, batch_data_samples: SampleList) -> Tuple[Tensor, Tensor, Tensor, Dict]:
@@ -194,15 +194,14 @@ class DNQueryGenerator(BaseModule):
 
     def noised(self, labels: Tensor, boxes_cxcywh: Tensor, layout: DenoisingLayout) -> Tuple[Tensor, Tensor]:
         """Noise for the labels (B, T) and boxes (B, T, 4) of all slots."""
-        draws = torch.rand_like(boxes_cxcywh)
+        draws = torch.rand_like(boxes_cxcywh) * self.noise_factor
         if self.negatives == 'far':
             draws = draws + layout.is_negative(boxes_cxcywh.device)[:, None]
         draws = draws * torch.randint_like(draws, 2).mul(2).sub(1)
-        scales = tuple(scale * self.noise_factor for scale in self.box_noise_scale)
         flip = self.label_flip_prob * self.noise_factor
         random_labels = torch.randint_like(labels, self.num_classes)
         labels = flip_labels(labels, torch.rand(labels.shape, device=labels.device), random_labels, flip)
-        return labels, self.box_noise(boxes_cxcywh, draws, scales)
+        return labels, self.box_noise(boxes_cxcywh, draws, self.box_noise_scale)
 
     def content(self, labels: Tensor) -> Tensor:
         """(..., D) embedding of labels, with the indicator 1 where configured."""

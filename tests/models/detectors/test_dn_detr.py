@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
 from mmengine.hub import get_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -10,14 +11,14 @@ from mmdet_stable.structures import DenoisingLayout
 from tests.utils import DAB_DETR_NAMES, build, golden, golden_samples, load_reference_weights, samples, shrink, tensor
 
 
-def dn_detr_cfg(in_channels=64, dn_cfg=None, **model):
+def dn_detr_cfg(in_channels=64, dn_cfg=None, num_classes=7, **model):
     """mmdet's DAB-DETR as DN-DETR by config alone, with 15 queries and 7 classes, 32 wide."""
     cfg = get_config('mmdet::dab_detr/dab-detr_r50_8xb2-50e_coco.py').model
     shrink(cfg)
     cfg.update(type='DNDETR', num_queries=15, dn_cfg=dn_cfg or dict(num_groups=3), **model)
     cfg.encoder.num_layers = cfg.decoder.num_layers = 3
     cfg.neck.in_channels = [in_channels]
-    cfg.bbox_head.update(type='DNDETRHead', num_classes=7)
+    cfg.bbox_head.update(type='DNDETRHead', num_classes=num_classes)
     cfg.train_cfg.assigner.type = 'StableHungarianAssigner'
     cfg.test_cfg.max_per_img = 10
     return cfg
@@ -141,17 +142,21 @@ def test_groups_and_matching_queries_do_not_see_denoising_queries(model, monkeyp
     assert not difference.any()
 
 
-def test_padding_slots_change_nothing(model, monkeypatch):
+@pytest.mark.parametrize('position_supervised', [False, True])
+def test_padding_slots_change_nothing(position_supervised, monkeypatch):
+    """Neither what they see nor where they look counts; 'max_iou' would take the IoU of any query."""
+    cfg = dn_detr_cfg()
+    if position_supervised:
+        cfg.bbox_head.update(loss_cls=dict(type='PositionSupervisedLoss'), target_rescale='max_iou')
+    model = build(cfg).train()
     batch = samples((3, 1), (64, 96))
     content, boxes, mask, dn_meta = model.dn_query_generator(batch)
-    padding = ~dn_meta['layout'].valid('cpu')
+    padding = ~dn_meta['layout'].valid('cpu')[..., None]
+    exact = bbox_xyxy_to_cxcywh(batch[1].gt_instances.bboxes[0] / torch.tensor([96, 64, 96, 64]))
     results = []
-    model.train()
     for change in (0.0, 5.0):
-        changed = content + change * padding[..., None]
-        monkeypatch.setattr(
-            model.dn_query_generator, 'forward', lambda _, changed=changed: (changed, boxes, mask, dn_meta)
-        )
+        changed = (content + change * padding, torch.where(padding & (change > 0), exact.logit(), boxes), mask, dn_meta)
+        monkeypatch.setattr(model.dn_query_generator, 'forward', lambda _, changed=changed: changed)
         results.append(model.loss(IMAGES, batch))
     assert results[0] == results[1]
 
@@ -209,6 +214,39 @@ def test_conditional_detr_learns_with_denoising(num_gts):
     sum(losses.values()).backward()
     assert grown(model) == {name for name, value in model.named_parameters() if value.requires_grad}
     assert len(model.eval().predict(IMAGES, samples(num_gts, (64, 96)))) == 2
+
+
+def test_heads_that_do_not_know_the_layout_are_refused():
+    cfg = dn_detr_cfg()
+    cfg.bbox_head.type = 'DABDETRHead'
+    with pytest.raises(ValueError, match='DABDETRHead cannot supervise the queries of DNQueryGenerator'):
+        build(cfg)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(num_groups=2, indicator=False),
+        dict(num_queries=20, negatives='far', box_noise='corners', box_noise_scale=1.0),
+        dict(num_groups=2, isolate_groups=False, hide_denoising=False),
+        dict(num_groups=2, ignore_padding=False),
+    ],
+    ids=['no_indicator', 'negatives', 'no_mask', 'padding'],
+)
+def test_settings_train_in_mixed_precision(settings, dtype):
+    """One class, images of different sizes, and a batch of one."""
+    model = build(dn_detr_cfg(dn_cfg=settings, num_classes=1)).train()
+    batch = samples((2, 0), (64, 96), num_classes=1)
+    batch[1].set_metainfo(dict(img_shape=(50, 70)))
+    for part in (slice(0, 2), slice(0, 1)):
+        with torch.autocast('cpu', dtype):
+            losses = model.loss(IMAGES[part], batch[part])
+        assert all(value.isfinite() for value in losses.values())
+        sum(losses.values()).backward()
+    assert all(
+        value.grad.isfinite().all() for value in model.parameters() if value.requires_grad and value.grad is not None
+    )
 
 
 def test_decoders_without_a_mask_are_refused():

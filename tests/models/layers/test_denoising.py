@@ -142,6 +142,23 @@ def test_no_noise():
     assert labels.equal(targets.labels) and boxes.equal(targets.boxes_cxcywh)
 
 
+def test_noise_follows_its_factor():
+    targets = many(500)
+    for negatives in (None, 'far'):
+        ours = generator(num_groups=1, negatives=negatives, max_queries=1000)
+        layout = ours.layout(targets)
+        labels, boxes = layout.spread(targets.labels, targets.boxes_cxcywh)
+        positive = ~layout.is_negative('cpu')
+        for factor in (0.0, 0.5):
+            ours.noise_factor = factor
+            new_labels, noised = ours.noised(labels, boxes, layout)
+            assert (new_labels != labels).float().mean().item() == pytest.approx(0.2 * factor * 6 / 7, abs=0.03)
+            reach = ((noised - boxes).abs() / torch.tensor([0.04, 0.02, 0.08, 0.04]))[0]
+            assert reach[positive].max().item() == pytest.approx(factor, abs=0.01)
+            if negatives:  # not onto the positives, however small the noise
+                assert reach[~positive].min() >= 1 - 1e-4 and reach[~positive].max() <= 1 + factor + 1e-4
+
+
 def test_queries_of_a_batch():
     """Shapes, indicator, and padding that is zero, hidden and unsupervised."""
     ours = generator()
@@ -178,9 +195,9 @@ def test_mask_rules():
 @pytest.mark.parametrize('settings', [dict(num_groups=5), dict(num_queries_budget=100, **RELEASED)], ids=['5', '100'])
 def test_crowded_images_stay_under_the_cap(settings):
     """Another part of the ground truths at each step, the same in all groups; other images keep all of theirs."""
-    ours = generator(**settings, max_queries=400)
+    ours = generator(**{**settings, 'box_noise_scale': 0.0, 'label_flip_prob': 0.0}, max_queries=400)
     batch = samples((500, 0, 3), (2000, 2000))
-    content, _, mask, dn_meta = ours(batch)
+    content, boxes, mask, dn_meta = ours(batch)
     layout = dn_meta['layout']
     assert content.shape[1] == layout.num_queries <= 400 < layout.num_queries + layout.num_groups * layout.num_copies
     assert mask.shape == (6, layout.num_queries + 8, layout.num_queries + 8)
@@ -192,6 +209,13 @@ def test_crowded_images_stay_under_the_cap(settings):
     group_size = layout.num_slots * layout.num_copies
     for image, query, gt in zip(matches.image_inds, matches.query_inds, matches.gt_inds):
         assert layout.gt_inds[image, query % group_size] == gt
+    # What a slot shows is what it answers for.
+    targets = targets_of(batch)
+    shown_boxes = boxes[matches.image_inds, matches.query_inds].sigmoid()
+    torch.testing.assert_close(shown_boxes, targets.boxes_cxcywh[matches.ground_truth], atol=1e-3, rtol=1e-3)
+    gt_labels = targets.labels[matches.ground_truth]
+    expected = ours.content(gt_labels)
+    torch.testing.assert_close(content[matches.image_inds, matches.query_inds], expected)
     assert matches.num_per_branch == layout.num_groups * (layout.num_slots + 3)
 
 
