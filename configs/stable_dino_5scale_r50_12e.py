@@ -1,11 +1,4 @@
 # Stable-DINO, 5 scales, ResNet-50, 12 epochs: Table 2, with the backbone's features of stride 4 as the fifth scale.
-_base_ = 'stable_dino_r50_12e.py'
+_base_ = ['stable_dino_r50_12e.py', '_base_/five_scales.py']
 
-num_levels = 5
-model = dict(
-    num_feature_levels=num_levels,
-    backbone=dict(out_indices=(0, 1, 2, 3)),
-    neck=dict(in_channels=[256, 512, 1024, 2048], num_outs=num_levels),
-    encoder=dict(layer_cfg=dict(self_attn_cfg=dict(num_levels=num_levels))),
-    decoder=dict(layer_cfg=dict(cross_attn_cfg=dict(num_levels=num_levels))),
-)
+model = _base_.five_scales
