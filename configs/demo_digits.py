@@ -7,7 +7,7 @@ attention = dict(embed_dims=width)
 deformable = dict(embed_dims=width, num_levels=num_levels)
 ffn = dict(embed_dims=width, feedforward_channels=2 * width)
 model = dict(
-    type='StableDINO',  # for baselines made as small as this: mmdet's DINO is fixed at width 256
+    type='StableDINO',  # this, the head and the assigner for baselines, too: mmdet's DINO is fixed at width 256
     num_queries=40,
     num_feature_levels=num_levels,
     backbone=dict(
@@ -17,8 +17,17 @@ model = dict(
     encoder=dict(num_layers=2, layer_cfg=dict(self_attn_cfg=deformable, ffn_cfg=ffn)),
     decoder=dict(num_layers=3, layer_cfg=dict(self_attn_cfg=attention, cross_attn_cfg=deformable, ffn_cfg=ffn)),
     positional_encoding=dict(num_feats=width // 2),
-    bbox_head=dict(num_classes=len(_base_.digit_classes), embed_dims=width),
-    dn_cfg=dict(group_cfg=dict(num_dn_queries=25)),
+    bbox_head=dict(type='StableDINOHead', num_classes=len(_base_.digit_classes), embed_dims=width),
+    dn_cfg=dict(
+        _delete_=True,
+        type='DNQueryGenerator',
+        num_queries=25,
+        box_noise='corners',
+        box_noise_scale=1.0,
+        label_flip_prob=0.25,
+        negatives='near',
+    ),
+    train_cfg=dict(assigner=dict(type='StableHungarianAssigner')),
     test_cfg=dict(max_per_img=30),
 )
 

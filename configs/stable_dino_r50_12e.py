@@ -4,6 +4,15 @@ _base_ = 'dino/dino_r50_12e.py'
 model = dict(
     type='StableDINO',
     encoder=dict(fusion=dict(type='DenseMemoryFusion')),
+    dn_cfg=dict(  # as in the released code, where negatives are as near as positives
+        _delete_=True,
+        type='DNQueryGenerator',
+        num_queries=100,
+        box_noise='corners',
+        box_noise_scale=1.0,
+        label_flip_prob=0.25,
+        negatives='near',
+    ),
     bbox_head=dict(
         type='StableDINOHead',
         target_rescale='one',  # as in the released config; the paper also describes 'max_iou'

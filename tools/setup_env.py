@@ -5,6 +5,7 @@ under the Python, torch and CUDA versions it was compiled for, so the next clone
 an NVIDIA GPU, mmcv's CUDA kernels are compiled too, which needs nvcc of torch's CUDA version.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ PYTHONS = (3, 11), (3, 13)  # of requirements/stack.txt
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         sys.exit(
             f'setup: Python {"{}.{}".format(*PYTHONS[0])} to {"{}.{}".format(*PYTHONS[1])} is needed, this is '
