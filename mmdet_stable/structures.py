@@ -22,12 +22,16 @@ class Branches(NamedTuple):
         boxes_cxcywh: (S, B, Q, 4), normalised by the image to [0, 1].
         prefixes: S prefixes of the loss keys, e.g. ``'d0.'``, ``''``, ``'enc_'``, ``'d0.dn_'``.
         class_agnostic: whether every ground truth counts as class 0, as for the encoder of a two-stage Deformable-DETR.
+        num_copies: how many queries each ground truth is matched to; more than 1 for one-to-many branches.
+        loss_weight: factor of all losses of these branches, on top of the losses' own.
     """
 
     logits: Tensor
     boxes_cxcywh: Tensor
     prefixes: Tuple[str, ...]
     class_agnostic: bool = False
+    num_copies: int = 1
+    loss_weight: float = 1.0
 
     def float(self) -> 'Branches':
         """The same in float32."""
@@ -87,6 +91,31 @@ class BatchTargets(NamedTuple):
             num_gts=num_gts,
             img_shapes=img_shapes,
         )
+
+
+class OneToMany(NamedTuple):
+    """Queries for training only, several of which answer for each ground truth (H-DETR).
+
+    Attributes:
+        num_queries: how many, after the one-to-one queries.
+        num_copies: to how many of them each ground truth is matched; k of the paper.
+        loss_weight: factor of their losses; lambda of the paper.
+
+    Source: arXiv:2207.13080 Sec. 3.2.
+    """
+
+    num_queries: int
+    num_copies: int = 6
+    loss_weight: float = 1.0
+
+    def checked(self) -> 'OneToMany':
+        """The same; raises ValueError for numbers that make no sense."""
+        if self.num_queries < 1 or self.num_copies < 1 or self.loss_weight < 0:
+            raise ValueError(
+                f'one_to_many={self._asdict()}: num_queries and num_copies must be at least 1 and loss_weight at least '
+                '0; leave one_to_many out to train without'
+            )
+        return self
 
 
 class Matches(NamedTuple):

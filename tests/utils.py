@@ -150,6 +150,21 @@ def golden_samples(data: Dict[str, np.ndarray], scale: Optional[float] = None, p
     return result
 
 
+def close(found: Tensor, expected: np.ndarray, tolerance: float = 2e-5) -> None:
+    """Assert equality up to ``tolerance`` of the largest value."""
+    expected = tensor(expected)
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * expected.abs().max().item())
+
+
+def unmasked_samples(data: Dict[str, np.ndarray]) -> List[DetDataSample]:
+    """The reference masks no padding at test time: as if the second image filled the batch's shape."""
+    batch = golden_samples(data)
+    for sample in batch:
+        sample.set_metainfo(dict(img_shape=sample.batch_input_shape))
+    return batch
+
+
 DINO_NAMES = [
     (r'^transformer\.encoder\.fusion_layer\.0\.', 'encoder.fusion.fusion.proj.'),
     (r'^transformer\.encoder\.fusion_layer\.1\.', 'encoder.fusion.fusion.norm.'),
@@ -180,6 +195,14 @@ DAB_DEFORMABLE_NAMES = [
     (r'^bbox_embed\.(\d+)\.layers\.1', r'bbox_head.reg_branches.\1.2'),
     (r'^bbox_embed\.(\d+)\.layers\.2', r'bbox_head.reg_branches.\1.4'),
     *[rule for rule in DAB_DETR_NAMES if 'value_proj' not in rule[0]],
+]
+
+
+DEFORMABLE_NAMES = [
+    (r'enc_output\.', 'memory_trans_fc.'),
+    (r'enc_output_norm\.', 'memory_trans_norm.'),
+    (r'pos_trans\.', 'pos_trans_fc.'),
+    *DAB_DEFORMABLE_NAMES,
 ]
 
 

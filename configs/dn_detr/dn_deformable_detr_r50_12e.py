@@ -9,7 +9,7 @@ model = dict(
     encoder=layers,
     decoder=dict(layer_cfg=dict(layers['layer_cfg'], cross_attn_cfg=attention)),
     dn_cfg=dict(num_groups=5, box_noise_scale=0.4, label_flip_prob=0.2),
-    bbox_head=dict(type='DNDeformableDETRHead', loss_cls=dict(loss_weight=1.0)),
+    bbox_head=dict(type='StableDeformableDETRHead', loss_cls=dict(loss_weight=1.0)),
     train_cfg=dict(assigner=dict(type='StableHungarianAssigner')),
 )
 default_hooks = _base_.checks

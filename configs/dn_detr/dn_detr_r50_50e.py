@@ -4,6 +4,6 @@ _base_ = 'dab_detr_r50_50e.py'
 model = dict(
     type='DNDETR',
     dn_cfg=dict(num_groups=5, box_noise_scale=0.4, label_flip_prob=0.2),
-    bbox_head=dict(type='DNDETRHead'),
+    bbox_head=dict(type='StableDABDETRHead'),
     train_cfg=dict(assigner=dict(type='StableHungarianAssigner')),
 )

@@ -101,7 +101,11 @@ class SetLoss:
             loss_bbox=bbox.view(shape).sum(1) / over_ranks,
             loss_iou=iou.view(shape).sum(1) / over_ranks,
         )
-        return {prefix + name: loss for name, term in terms.items() for prefix, loss in zip(branches.prefixes, term)}
+        return {
+            prefix + name: loss
+            for name, term in terms.items()
+            for prefix, loss in zip(branches.prefixes, term * branches.loss_weight)
+        }
 
     def _classification_loss(self, group: LossGroup, targets: BatchTargets, quality: Tensor) -> Tensor:
         """(S,) class loss, summed over images and queries; ``quality`` (M,) is the IoU of the matched boxes."""

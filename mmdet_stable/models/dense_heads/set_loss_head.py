@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmdet_stable.models.losses import PositionSupervisedLoss
 from mmdet_stable.models.task_modules import StableHungarianAssigner
-from mmdet_stable.structures import BatchTargets, Branches, DenoisingLayout
+from mmdet_stable.structures import BatchTargets, Branches, DenoisingLayout, OneToMany
 
 from .set_loss import LossGroup, SetLoss
 
@@ -23,6 +23,7 @@ class SetLossHead:
             ``PositionSupervisedLoss`` with ``loss_weight=6.0``; any sigmoid loss works.
         dn_cls_loss_weight: ``loss_weight`` of the same loss on denoising queries; None keeps that of ``loss_cls``.
         target_rescale: see :class:`SetLoss`; the paper prefers ``'max_iou'`` for 900 queries and ``'one'`` for 300.
+        one_to_many: of :class:`OneToMany`; set by the detector.
         Others: as in mmdet. ``train_cfg.assigner`` must be a ``StableHungarianAssigner``; ``test_cfg.nms``, where
             given, is the config of a class-wise NMS on the ``max_per_img`` best boxes, e.g. ``dict(type='nms',
             iou_threshold=0.8)``.
@@ -37,6 +38,7 @@ class SetLossHead:
         loss_cls: ConfigType,
         dn_cls_loss_weight: Optional[float] = None,
         target_rescale: Optional[str] = None,
+        one_to_many: Optional[ConfigType] = None,
         **kwargs,
     ) -> None:
         super().__init__(*args, loss_cls=loss_cls, **kwargs)
@@ -55,6 +57,7 @@ class SetLossHead:
                 f'target_rescale={target_rescale!r} rescales the targets of PositionSupervisedLoss, but loss_cls is '
                 f'{type(self.loss_cls).__name__}; set target_rescale=None or use PositionSupervisedLoss'
             )
+        self.one_to_many = OneToMany(**one_to_many) if one_to_many else None
         self.dn_loss_cls = self.loss_cls
         if dn_cls_loss_weight is not None:
             self.dn_loss_cls = MODELS.build(dict(loss_cls, loss_weight=dn_cls_loss_weight))
@@ -72,7 +75,8 @@ class SetLossHead:
         """All losses of a training step.
 
         Args:
-            logits: (K, B, T + Q, C) of K decoder layers, the T denoising queries first.
+            logits: (K, B, T + Q, C) of K decoder layers: T denoising queries, then the matching queries, of which the
+                last are one-to-many where these are configured.
             boxes_cxcywh: (K, B, T + Q, 4), normalised.
             gt_instances: ``bboxes`` (absolute xyxy) and ``labels`` of B images.
             img_metas: with ``img_shape``.
@@ -81,18 +85,23 @@ class SetLossHead:
 
         Returns:
             mmdet's keys: ``loss_cls``, ``d0.loss_cls``, ..., ``enc_loss_cls``, ``dn_loss_cls``, ``d0.dn_loss_cls``,
-            ..., and the same for ``loss_bbox`` and ``loss_iou``.
+            ..., ``o2m_loss_cls``, ``d0.o2m_loss_cls``, ..., and the same for ``loss_bbox`` and ``loss_iou``.
         """
         targets = BatchTargets.from_instances(gt_instances, img_metas)
         num_dn = dn_meta['num_denoising_queries'] if dn_meta else 0
         layers = [f'd{i}.' for i in range(len(logits) - 1)] + ['']
-        # One split, whose gradient is one concatenation; two slices would each be padded with zeros and added.
-        sizes = [num_dn, logits.shape[2] - num_dn]
-        dn_logits, logits = logits.split(sizes, dim=2)
-        dn_boxes, boxes = boxes_cxcywh.split(sizes, dim=2)
+        num_o2m = self.one_to_many.num_queries if self.one_to_many else 0
+        # One split, whose gradient is one concatenation; slices would each be padded with zeros and added.
+        sizes = [num_dn, logits.shape[2] - num_dn - num_o2m, num_o2m]
+        dn_logits, logits, o2m_logits = logits.split(sizes, dim=2)
+        dn_boxes, boxes, o2m_boxes = boxes_cxcywh.split(sizes, dim=2)
         matching = [Branches(logits, boxes, tuple(layers))]
         if encoder is not None:
             matching.append(encoder)
+        if self.one_to_many:
+            _, num_copies, loss_weight = self.one_to_many
+            prefixes = tuple(f'{layer}o2m_' for layer in layers)
+            matching.append(Branches(o2m_logits, o2m_boxes, prefixes, num_copies=num_copies, loss_weight=loss_weight))
         groups = [
             LossGroup(branches, matches, self.loss_cls)
             for branches, matches in zip(matching, self.assigner.assign_batch(matching, targets))

@@ -8,16 +8,17 @@ from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from mmdet_stable.models.layers import DABDeformableDecoder, MemoryFusionEncoder
-from mmdet_stable.utils import CheckedLoading
+from mmdet_stable.models.layers import DABDeformableDecoder
+
+from .memory_fusion import MemoryFusionDetector
 
 
 @MODELS.register_module()
-class DABDeformableDETR(CheckedLoading, DeformableDETR):
+class DABDeformableDETR(MemoryFusionDetector, DeformableDETR):
     """mmdet's ``DeformableDETR`` of any width, with 4-D anchors that every decoder layer refines.
 
     Args:
-        encoder: as in mmdet, plus ``fusion``, see :class:`StableDINO`.
+        encoder: as in mmdet, plus ``fusion``, see :class:`MemoryFusionDetector`.
         as_two_stage: take the anchors from the encoder's best proposals instead of learning them. Content is learned
             per query in both cases.
         Others: as in mmdet; ``with_box_refine`` is always on.
@@ -31,10 +32,8 @@ class DABDeformableDETR(CheckedLoading, DeformableDETR):
         super().__init__(*args, with_box_refine=True, **kwargs)
 
     def _init_layers(self) -> None:
-        encoder, decoder = self.encoder, self.decoder
-        self.encoder = {key: value for key, value in encoder.items() if key != 'fusion'}
+        decoder = self.decoder
         super()._init_layers()
-        self.encoder = MemoryFusionEncoder(**encoder)
         self.decoder = DABDeformableDecoder(**decoder)
         self.query_embedding = nn.Embedding(self.num_queries, self.embed_dims)
         if self.as_two_stage:

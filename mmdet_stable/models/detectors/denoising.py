@@ -1,19 +1,19 @@
 """Query denoising for the detectors of the DETR family whose decoder layers take a self-attention mask."""
 
-import inspect
-from contextlib import ExitStack, contextmanager
-from typing import Dict, Iterator, Optional, Tuple
+from typing import Dict, Tuple
 
 import torch
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 from mmdet.utils import ConfigType
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdet_stable.models.dense_heads import SetLossHead
 from mmdet_stable.models.layers import DNQueryGenerator
 from mmdet_stable.utils import CheckedLoading
+
+from .self_attention_mask import self_attention_mask, self_attention_mask_name
 
 
 class DenoisingDetector(CheckedLoading):
@@ -79,7 +79,7 @@ def build_dn_query_generator(detector: DetectionTransformer, dn_cfg: ConfigType)
     if not isinstance(detector.bbox_head, SetLossHead):
         raise ValueError(
             f'{type(detector.bbox_head).__name__} cannot supervise the queries of DNQueryGenerator; use a head of '
-            f'mmdet_stable, e.g. bbox_head.type="DNDETRHead" or "StableDINOHead"'
+            f'mmdet_stable, e.g. bbox_head.type="StableDABDETRHead" or "StableDINOHead"'
         )
     return MODELS.build(
         dict(
@@ -90,29 +90,3 @@ def build_dn_query_generator(detector: DetectionTransformer, dn_cfg: ConfigType)
             num_heads=detector.decoder.layers[0].self_attn.num_heads,
         )
     )
-
-
-def self_attention_mask_name(layer: nn.Module) -> str:
-    """What the decoder layers of mmdet call the mask of their self-attention."""
-    parameters = inspect.signature(layer.forward).parameters
-    for name in ('self_attn_mask', 'self_attn_masks'):
-        if name in parameters:
-            return name
-    raise ValueError(
-        f'{type(layer).__name__} takes no self-attention mask, which denoising needs to keep ground truth out of the '
-        'sight of matching queries; use a decoder whose layers do'
-    )
-
-
-@contextmanager
-def self_attention_mask(layers: nn.ModuleList, name: str, mask: Optional[Tensor]) -> Iterator[None]:
-    """Hand a mask to every decoder layer, also where mmdet's decoder has no argument for it; None changes nothing."""
-    with ExitStack() as stack:
-        if mask is not None:
-            for layer in layers:
-                stack.enter_context(
-                    layer.register_forward_pre_hook(
-                        lambda _, args, kwargs: (args, {**kwargs, name: mask}), with_kwargs=True
-                    )
-                )
-        yield

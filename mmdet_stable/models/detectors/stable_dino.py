@@ -4,21 +4,23 @@ from mmdet.models.detectors import DINO
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType
 
-from mmdet_stable.models.layers import AnyWidthDinoDecoder, MemoryFusionEncoder
-from mmdet_stable.utils import CheckedLoading
+from mmdet_stable.models.layers import AnyWidthDinoDecoder
 
 from .denoising import build_dn_query_generator
+from .memory_fusion import MemoryFusionDetector
+from .one_to_many import OneToManyDetector
 
 
 @MODELS.register_module()
-class StableDINO(CheckedLoading, DINO):
+class StableDINO(OneToManyDetector, MemoryFusionDetector, DINO):
     """mmdet's ``DINO`` of any width, whose encoder may carry a memory fusion.
 
     A checkpoint of mmdet's DINO loads into it; only the weights of the fusion are missing then.
 
     Args:
-        encoder: as in mmdet, plus ``fusion``: config of a memory fusion, e.g. ``dict(type='DenseMemoryFusion')``.
+        encoder: as in mmdet, plus ``fusion``, see :class:`MemoryFusionDetector`.
         dn_cfg: as in mmdet, or with ``type='DNQueryGenerator'`` the settings of that.
+        one_to_many: see :class:`OneToManyDetector`; trains as H-DINO, on all selected proposals.
         Others: as in mmdet.
 
     Raises:
@@ -37,10 +39,8 @@ class StableDINO(CheckedLoading, DINO):
             self.dn_query_generator = build_dn_query_generator(self, dict(dn_cfg, indicator=False))
 
     def _init_layers(self) -> None:
-        encoder, decoder = self.encoder, self.decoder
-        self.encoder = {key: value for key, value in encoder.items() if key != 'fusion'}
+        decoder = self.decoder
         super()._init_layers()
-        self.encoder = MemoryFusionEncoder(**encoder)
         self.decoder = AnyWidthDinoDecoder(**decoder)
         widths = dict(
             encoder=self.encoder.embed_dims, decoder=self.decoder.embed_dims, bbox_head=self.bbox_head.embed_dims

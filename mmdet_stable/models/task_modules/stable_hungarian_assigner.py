@@ -48,8 +48,8 @@ class StableHungarianAssigner(HungarianAssigner):
             targets: padded ground truth of the B images.
 
         Returns:
-            One ``Matches`` per group; each branch and image contributes min(num_gts, Q) pairs, ordered by branch, image
-            and ground truth.
+            One ``Matches`` per group; each branch and image contributes min(num_gts * num_copies, Q) pairs, ordered by
+            branch, image and, within each copy, ground truth.
         """
         device = groups[0].logits.device
         shapes = [
@@ -62,7 +62,7 @@ class StableHungarianAssigner(HungarianAssigner):
                 self._add_costs(branches, targets, costs.view(shape))
         flat = flat.cpu()  # the one wait for the device
         pairs = [
-            self._solve(costs.view(shape).numpy(), targets.num_gts, branches.prefixes)
+            self._solve(costs.view(shape).numpy(), targets.num_gts, branches)
             for branches, shape, costs in zip(groups, shapes, flat.split(sizes))
         ]
         inds = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device, non_blocking=True)
@@ -107,21 +107,23 @@ class StableHungarianAssigner(HungarianAssigner):
             add_costs(self.match_costs, Pairwise(Branches(logits, boxes, ()), targets), part)
 
     @staticmethod
-    def _solve(costs: np.ndarray, num_gts: Sequence[int], prefixes: Sequence[str]) -> np.ndarray:
+    def _solve(costs: np.ndarray, num_gts: Sequence[int], branches: Branches) -> np.ndarray:
         """Solve S x B problems of (G, Q); returns (4, M) int64 rows: branch, image, query, ground truth."""
-        problems = [(branch, image) for branch in range(len(prefixes)) for image in range(len(num_gts))]
+        problems = [(branch, image) for branch in range(len(costs)) for image in range(len(num_gts))]
 
         def solve(problem: Tuple[int, int]) -> np.ndarray:
             branch, image = problem
-            cost = costs[branch, image, : num_gts[image]]
+            prefix, num = branches.prefixes[branch], num_gts[image]
+            cost = costs[branch, image, :num]
             if not np.isfinite(cost).all():
                 raise ValueError(
                     f'matching cost of image {image} of the batch is not finite in branch '
-                    f'"{prefixes[branch]}loss": the predictions or the ground-truth boxes contain NaN or infinity. '
+                    f'"{prefix}loss": the predictions or the ground-truth boxes contain NaN or infinity. '
                     'Look at the losses before this step: too high a learning rate and missing gradient clipping are '
                     'the usual causes; in mixed precision, see whether it happens without --amp.'
                 )
-            gt_inds, query_inds = linear_sum_assignment(cost)
+            copies, query_inds = linear_sum_assignment(np.tile(cost, (branches.num_copies, 1)))
+            gt_inds = copies % max(num, 1)
             return np.stack([np.full_like(gt_inds, branch), np.full_like(gt_inds, image), query_inds, gt_inds])
 
         # scipy releases the interpreter lock while it solves.

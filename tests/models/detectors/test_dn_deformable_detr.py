@@ -3,16 +3,18 @@
 import pytest
 import torch
 
-from tests.models.detectors.test_dn_detr import check_losses, close, recorded_queries, unmasked_samples
+from tests.models.detectors.test_dn_detr import check_losses, recorded_queries
 from tests.utils import (
     DAB_DEFORMABLE_NAMES,
     build,
+    close,
     golden,
     golden_samples,
     load_reference_weights,
     samples,
     tensor,
     tiny_model_cfg,
+    unmasked_samples,
 )
 
 DEFORMABLE = 'mmdet::deformable_detr/deformable-detr-refine_r50_16xb2-50e_coco.py'
@@ -25,7 +27,7 @@ def dn_deformable(as_two_stage=False, fusion=None, detector='DNDeformableDETR', 
         type=detector,
         as_two_stage=as_two_stage,
         encoder=dict(fusion=fusion),
-        bbox_head=dict(type='DNDeformableDETRHead', loss_cls=dict(loss_weight=1.0)),
+        bbox_head=dict(type='StableDeformableDETRHead', loss_cls=dict(loss_weight=1.0)),
         train_cfg=dict(assigner=dict(type='StableHungarianAssigner')),
         **model,
     )

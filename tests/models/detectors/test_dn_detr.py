@@ -8,7 +8,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdet_stable.models.detectors.denoising import self_attention_mask_name
 from mmdet_stable.structures import DenoisingLayout
-from tests.utils import DAB_DETR_NAMES, build, golden, golden_samples, load_reference_weights, samples, shrink, tensor
+from tests.utils import (
+    DAB_DETR_NAMES,
+    build,
+    close,
+    golden,
+    golden_samples,
+    load_reference_weights,
+    samples,
+    shrink,
+    tensor,
+    unmasked_samples,
+)
 
 
 def dn_detr_cfg(in_channels=64, dn_cfg=None, num_classes=7, **model):
@@ -18,7 +29,7 @@ def dn_detr_cfg(in_channels=64, dn_cfg=None, num_classes=7, **model):
     cfg.update(type='DNDETR', num_queries=15, dn_cfg=dn_cfg or dict(num_groups=3), **model)
     cfg.encoder.num_layers = cfg.decoder.num_layers = 3
     cfg.neck.in_channels = [in_channels]
-    cfg.bbox_head.update(type='DNDETRHead', num_classes=num_classes)
+    cfg.bbox_head.update(type='StableDABDETRHead', num_classes=num_classes)
     cfg.train_cfg.assigner.type = 'StableHungarianAssigner'
     cfg.test_cfg.max_per_img = 10
     return cfg
@@ -30,20 +41,6 @@ def reference():
     model = build(dn_detr_cfg(in_channels=24))
     load_reference_weights(model, data, DAB_DETR_NAMES)
     return data, model
-
-
-def close(found, expected, tolerance=2e-5):
-    expected = tensor(expected)
-    assert found.shape == expected.shape
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * expected.abs().max().item())
-
-
-def unmasked_samples(data):
-    """The reference masks no padding at test time: as if the second image filled the batch's shape."""
-    batch = golden_samples(data)
-    for sample in batch:
-        sample.set_metainfo(dict(img_shape=sample.batch_input_shape))
-    return batch
 
 
 def recorded_queries(data):
@@ -204,7 +201,7 @@ def test_conditional_detr_learns_with_denoising(num_gts):
     cfg.backbone.update(depth=18, frozen_stages=-1, init_cfg=None)
     cfg.neck.in_channels = [512]
     cfg.encoder.num_layers = cfg.decoder.num_layers = 2
-    cfg.bbox_head.type = 'DNConditionalDETRHead'
+    cfg.bbox_head.type = 'StableConditionalDETRHead'
     cfg.train_cfg.assigner.type = 'StableHungarianAssigner'
     model = build(cfg).train()
     losses = model.loss(IMAGES, samples(num_gts, (64, 96)))
