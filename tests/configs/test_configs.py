@@ -23,7 +23,7 @@ def tiny(path):
     """The model of a config with its own kinds of parts and number of scales, as small as these allow."""
     model = copy.deepcopy(load(path).model)
     model.bbox_head.embed_dims = 256  # the default, which not every config spells out
-    shrink(model, width=256 if model.type == 'DINO' else 32)  # mmdet's DINO allows no other
+    shrink(model, width=256 if model.type in ('DINO', 'DeformableDETR') else 32)  # mmdet's allow no other
     return model
 
 
