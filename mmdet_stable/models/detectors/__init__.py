@@ -1,7 +1,8 @@
 from .dab_deformable_detr import DABDeformableDETR
 from .dn_deformable_detr import DNDeformableDETR
 from .dn_detr import DNDETR, DNConditionalDETR
-from .stable_deformable_detr import HDeformableDETR, StableDDQDETR, StableDeformableDETR
+from .stable_ddq_detr import StableDDQDETR
+from .stable_deformable_detr import HDeformableDETR, StableDeformableDETR
 from .stable_dino import StableDINO
 
 __all__ = [

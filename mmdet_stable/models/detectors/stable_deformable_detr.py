@@ -2,7 +2,7 @@
 
 from typing import Dict, Tuple
 
-from mmdet.models.detectors import DDQDETR, DeformableDETR
+from mmdet.models.detectors import DeformableDETR
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType
 from torch import Tensor, nn
@@ -94,8 +94,3 @@ class HDeformableDETR(StableDeformableDETR):
             look_forward_twice=look_forward_twice,
             **kwargs,
         )
-
-
-@MODELS.register_module()
-class StableDDQDETR(MemoryFusionDetector, DDQDETR):
-    """mmdet's ``DDQDETR``, whose encoder may carry a memory fusion; see :class:`MemoryFusionDetector`."""

@@ -129,9 +129,9 @@ class _BackgroundFocalLoss(torch.autograd.Function):
 class PositionSupervisedLoss(QualityFocalLoss):
     """Position-supervised loss (PSL) as a ``loss_cls`` of mmdet's DETR heads.
 
-    They hand (labels, IoU) to every subclass of ``QualityFocalLoss`` (all but GroundingDINO's do), and the target is
-    ``f1(IoU)``. Rescaling the targets of an image needs to know where the image ends, which a loss on flattened queries
-    does not: it is the option ``target_rescale`` of :class:`StableDINOHead`.
+    They hand (labels, IoU) to every subclass of ``QualityFocalLoss`` (all but those of DDQ-DETR and Grounding-DINO do),
+    and the target is ``f1(IoU)``. Rescaling the targets of an image needs to know where the image ends, which a loss on
+    flattened queries does not: it is the option ``target_rescale`` of this package's heads.
 
     Args:
         f1: one of :data:`POSITION_TARGETS`, e.g. ``'s^2'`` (default) or ``'1'``, which is the focal loss.
@@ -181,7 +181,15 @@ class PositionSupervisedLoss(QualityFocalLoss):
 
         Returns:
             The reduced loss, or (N,) with reduction ``'none'``.
+
+        Raises:
+            ValueError: for labels alone.
         """
+        if isinstance(target, Tensor):
+            raise ValueError(
+                'PositionSupervisedLoss supervises by the IoU of matched boxes, but this head hands its loss_cls labels '
+                'only, as those of DDQ-DETR and Grounding-DINO do; use another head, or another loss in this one'
+            )
         labels, ious = target
         column = labels.clamp(max=pred.shape[1] - 1)[:, None]
         scores = pred.detach().gather(1, column)[:, 0].float().sigmoid()

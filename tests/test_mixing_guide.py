@@ -1,0 +1,30 @@
+"""The examples of docs/mixing.md are executed as they stand."""
+
+import re
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from tests.utils import ROOT, build, samples, shrink
+
+EXAMPLES = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'mixing.md').read_text(), flags=re.S)
+
+
+def test_there_are_three_examples():
+    assert len(EXAMPLES) == 3
+
+
+@pytest.mark.parametrize('text', EXAMPLES, ids=['cost', 'loss_and_cost', 'fusion'])
+def test_example_trains_and_predicts(text, tmp_path):
+    path = tmp_path / 'example.py'
+    path.write_text(text)
+    cfg = Config.fromfile(path).model
+    shrink(cfg, width=256)  # hard-coded in mmdet's detectors
+    model = build(cfg).train()
+    images, batch = torch.randn(2, 3, 64, 96), samples((2, 1), (64, 96))
+    total, _ = model.parse_losses(model.loss(images, batch))
+    total.backward()
+    assert total.isfinite()
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert len(model.eval().predict(images, batch)) == 2
