@@ -1,6 +1,7 @@
 # Deformable-DETR, two-stage with box refinement, ResNet-50, 12 epochs: baseline of Table 5.
 _base_ = ['mmdet::deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py', '../_base_/runtime.py']
 
+model = dict(type='StableDeformableDETR')  # computes what mmdet's does, and has options that mmdet's has not
 default_hooks = _base_.checks
 
 train_dataloader = dict(batch_size=2)

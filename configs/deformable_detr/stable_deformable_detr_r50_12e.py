@@ -2,7 +2,6 @@
 _base_ = ['deformable_detr_r50_12e.py', '../_base_/stable_matching.py']
 
 model = dict(
-    type='StableDeformableDETR',
     bbox_head=dict(_base_.stable_matching.bbox_head, type='StableDeformableDETRHead'),
     train_cfg=_base_.stable_matching.train_cfg,
     test_cfg=_base_.stable_matching.test_cfg,

@@ -34,6 +34,6 @@ class StableDDQDETR(MemoryFusionDetector, DDQDETR):
             )
         if isinstance(self.bbox_head.loss_cls, PositionSupervisedLoss):
             raise ValueError(
-                "bbox_head.loss_cls.type='PositionSupervisedLoss': DDQDETRHead does not hand the IoU of matched boxes to "
-                'its loss; keep its FocalLoss, and take PositionModulatedFocalCost for the matching'
+                "bbox_head.loss_cls.type='PositionSupervisedLoss': DDQDETRHead does not hand the IoU of matched boxes "
+                'to its loss; keep its FocalLoss, and take PositionModulatedFocalCost for the matching'
             )

@@ -187,8 +187,8 @@ class PositionSupervisedLoss(QualityFocalLoss):
         """
         if isinstance(target, Tensor):
             raise ValueError(
-                'PositionSupervisedLoss supervises by the IoU of matched boxes, but this head hands its loss_cls labels '
-                'only, as those of DDQ-DETR and Grounding-DINO do; use another head, or another loss in this one'
+                'PositionSupervisedLoss supervises by the IoU of matched boxes, but this head hands its loss_cls '
+                'labels only, as those of DDQ-DETR and Grounding-DINO do; use another head, or another loss in this one'
             )
         labels, ious = target
         column = labels.clamp(max=pred.shape[1] - 1)[:, None]

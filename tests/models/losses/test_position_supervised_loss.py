@@ -209,6 +209,8 @@ def test_errors_explain_themselves():
         position_supervised_loss(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long), torch.zeros(2))
     with pytest.raises(ValueError, match="target_rescale='two'"):
         SetLoss(L1Loss(), GIoULoss(), target_rescale='two')
+    with pytest.raises(ValueError, match='hands its loss_cls labels only'):
+        PositionSupervisedLoss()(torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
 
 
 def test_rescaling():
