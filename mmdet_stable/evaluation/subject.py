@@ -21,6 +21,10 @@ class Subject(NamedTuple):
         """One image of the data set, as a data loader would give it."""
         return one_image(self.dataset, index)
 
+    def file_batch(self, path: str) -> Dict[str, list]:
+        """An image of any place, prepared like those of the data set, without ground truth."""
+        return pseudo_collate([self.dataset.pipeline(dict(img_path=str(path), img_id=0))])
+
     def batches(self, num_images: Optional[int]) -> Iterator[Dict[str, list]]:
         """The first images of the data set, one by one; all of them for None."""
         return first_images(self.dataset, num_images)
