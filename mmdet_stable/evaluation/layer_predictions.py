@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
-from mmdet.models.detectors import DINO
+from mmdet.models.detectors import DDQDETR, DINO, GroundingDINO
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.structures import DetDataSample
 from torch import Tensor
@@ -47,10 +47,13 @@ def predict_layers(model: DetectionTransformer, data_batch: Dict[str, list]) -> 
             mmdet's test pipelines, ``LoadAnnotations`` comes after ``Resize``.
 
     Raises:
-        ValueError: if the model is no DETR, still trains, or the data carry no ground truth.
+        ValueError: if the model is no DETR, or one that selects its queries in another way than Deformable-DETR and
+            DINO; if it still trains; if the data carry no ground truth.
     """
     if not isinstance(model, DetectionTransformer):
         raise ValueError(f'{type(model).__name__} has no decoder layers to look into: it is no DETR of mmdet')
+    if isinstance(model, (DDQDETR, GroundingDINO)):
+        raise ValueError(f'{type(model).__name__} selects its queries by NMS or text: its proposals cannot be read')
     if model.training:
         raise ValueError('the model is in training mode, where it adds denoising queries: call model.eval() first')
     data = model.data_preprocessor(data_batch, False)

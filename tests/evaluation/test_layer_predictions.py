@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmdet.models.detectors import DDQDETR
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.hub import get_config
@@ -128,6 +129,10 @@ def test_mistakes_are_explained():
     model, batch = model_of('DeformableDETR'), batch_of()
     with pytest.raises(ValueError, match=r'in training mode.*model.eval\(\)'):
         predict_layers(model.train(), batch)
+    other = model_of('StableDINO')
+    other.__class__ = DDQDETR
+    with pytest.raises(ValueError, match='DDQDETR selects its queries by NMS'):
+        predict_layers(other, batch)
     with pytest.raises(ValueError, match='Linear has no decoder layers'):
         predict_layers(torch.nn.Linear(1, 1), batch)
     del batch['data_samples'][1].gt_instances
