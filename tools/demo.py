@@ -1,6 +1,7 @@
-"""Stable-DINO on real handwriting in minutes: make the data, train, evaluate, detect, draw. `make demo` calls it.
+"""Stable-DINO on real handwriting in minutes: make the data, train, evaluate, detect, draw, report.
 
-A second call continues an interrupted training; after a finished one it only evaluates and draws.
+`make demo` calls it. A second call continues an interrupted training; after a finished one it only evaluates, draws and
+reports.
 """
 
 import argparse
@@ -11,10 +12,12 @@ import cv2
 import numpy as np
 from mmdet.apis import DetInferencer
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
 
 from mmdet_stable.datasets import write_digit_scenes
+from mmdet_stable.visualization.report import write_report
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,8 +38,10 @@ def main() -> None:
     runner.train()
     metrics = runner.test()
     picture = draw_detections(cfg, sorted((data_root / 'val').glob('*.png'))[:6])
+    report = Path(cfg.work_dir) / 'report.html'
+    write_report([Path(cfg.work_dir)], report, get_device())
     print(f'\nCOCO AP on {args.num_val} held-out scenes: {metrics["coco/bbox_mAP"]:.3f}')
-    print(f'checkpoint: {find_latest_checkpoint(cfg.work_dir)}\npicture:    {picture}')
+    print(f'checkpoint: {find_latest_checkpoint(cfg.work_dir)}\npicture:    {picture}\nreport:     {report}')
 
 
 def demo_config(data_root: Path, work_dir: str) -> Config:

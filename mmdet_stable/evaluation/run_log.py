@@ -57,6 +57,15 @@ class RunLog:
         """The epoch that training has come to; 0 before the first log."""
         return self._history[1]
 
+    @property
+    def checkpoint(self) -> Optional[Path]:
+        """The latest checkpoint, also where the folder was moved after training; None where there is none."""
+        pointer = self.work_dir / 'last_checkpoint'
+        if not pointer.exists():
+            return None
+        written = Path(pointer.read_text().strip())
+        return next((path for path in (self.work_dir / written.name, written) if path.exists()), None)
+
     @cached_property
     def _history(self) -> Tuple[Dict[int, Dict[str, float]], int]:
         curve: Dict[int, Dict[str, float]] = {}

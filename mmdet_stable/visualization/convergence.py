@@ -1,32 +1,27 @@
 """AP against epochs, with the spread of several seeds."""
 
-from pathlib import Path
 from typing import Mapping, Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-COLOURS = ('#4d4d4d', '#d62728', '#1f77b4', '#2ca02c', '#ff7f0e', '#9467bd', '#8c564b', '#e377c2')
+from .canvas import COLOURS, new_panels
+from .output import Output
 
 
 def plot_convergence(
-    curves: Mapping[str, Sequence[Mapping[int, float]]], path: Path, title: str = '', ylabel: str = 'AP'
+    curves: Mapping[str, Sequence[Mapping[int, float]]], output: Output, title: str = '', ylabel: str = 'AP'
 ) -> None:
     """Draw one line per name: the mean over its runs, in a band from the lowest to the highest.
 
     Args:
         curves: name -> runs, each ``{epoch: value}``. An epoch is drawn where every run of the name has it.
-        path: where the picture goes; its suffix decides the format.
 
     Raises:
         ValueError: if there is nothing to draw.
     """
     if not any(runs for runs in curves.values()):
         raise ValueError('no curves to draw: no run was validated yet')
-    figure = Figure(figsize=(8, 5), layout='constrained')
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, (axes,) = new_panels(1, 1, (8, 5))
     for (name, runs), colour in zip(curves.items(), COLOURS * len(curves)):
         epochs = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
         if not epochs:
@@ -44,4 +39,4 @@ def plot_convergence(
     axes.legend(
         [handles[i] for i in best_first], [labels[i] for i in best_first], title='at the end', loc='lower right'
     )
-    figure.savefig(path, dpi=150)
+    figure.savefig(output, dpi=150)

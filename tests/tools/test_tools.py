@@ -62,6 +62,7 @@ def test_demo_from_data_to_picture(folder):
     assert 'Epoch(train)' not in output
     picture = cv2.imread(str(folder / 'demo' / 'detections.png'))
     assert picture.shape == (2 * 384, 3 * 480, 3)
+    assert 'Training report' in (folder / 'demo' / 'report.html').read_text()
 
 
 def test_learning_rate_scales_with_the_batch(folder):

@@ -10,12 +10,10 @@ made first. Other families need a small model of their own, and rows of theirs: 
 """
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List
 
 from mmengine.config import Config
 from terminaltables import GithubFlavoredMarkdownTable
@@ -23,6 +21,7 @@ from terminaltables import GithubFlavoredMarkdownTable
 from mmdet_stable.datasets import write_digit_scenes
 from mmdet_stable.engine.launch import own_settings
 from mmdet_stable.evaluation import METRICS, find_runs, load_manifest, spread
+from mmdet_stable.evaluation.curves import Curves, read_curves, write_curves
 from mmdet_stable.visualization import plot_convergence
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +43,10 @@ def main() -> int:
     sweep = [sys.executable, ROOT / 'tools' / 'analysis' / 'ablation_table.py', '--run', '--rows', *args.rows]
     sweep += ['--overlay', overlay, '--work-root', args.work_root, *options_of_the_sweep]
     code = subprocess.run(list(map(str, sweep))).returncode
-    curves = read_curves(args.work_root, args.rows, args.metric)
+    names = {row.stem: row.name for row in load_manifest(MANIFEST) if row.id in args.rows}
+    finished = [log for log in find_runs([args.work_root])[0] if log.finished]
+    curves, remarks = read_curves(finished, args.metric, names)
+    print('\n'.join(remarks), end='\n' if remarks else '', file=sys.stderr)
     if not curves:
         print('no run is finished: nothing to draw', file=sys.stderr)
         return code or 1
@@ -117,24 +119,9 @@ def set_data(cfg: Config, args: argparse.Namespace) -> None:
         )
 
 
-def read_curves(work_root: Path, rows: List[str], metric: str) -> Dict[str, Dict[int, Dict[int, float]]]:
-    """name of the row -> seed -> {epoch: value}, of finished runs."""
-    curves = {row.name: {} for row in load_manifest(MANIFEST) if row.id in rows}
-    names = {row.stem: row.name for row in load_manifest(MANIFEST) if row.id in rows}
-    for log in find_runs([work_root])[0]:
-        if log.stem in names and log.finished:
-            curve = {epoch: metrics[metric] for epoch, metrics in log.curve.items() if metric in metrics}
-            curves[names[log.stem]][log.seed] = curve
-    return {name: dict(sorted(runs.items())) for name, runs in curves.items() if runs}
-
-
-def write_tables(curves: Dict[str, Dict[int, Dict[int, float]]], out: Path, metric: str) -> None:
+def write_tables(curves: Curves, out: Path, metric: str) -> None:
     """convergence.csv holds every value, convergence.md means with the sample standard deviation over seeds."""
-    with open(out / 'convergence.csv', 'w', newline='') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(['name', 'seed', 'epoch', metric])
-        for name, runs in curves.items():
-            writer.writerows([name, seed, epoch, value] for seed, run in runs.items() for epoch, value in run.items())
+    write_curves(curves, out / 'convergence.csv', metric)
     epochs = sorted({epoch for runs in curves.values() for run in runs.values() for epoch in run})
     table = [['name', 'seeds', *(f'{metric}, epoch {epoch}' for epoch in epochs)]]
     for name, runs in curves.items():

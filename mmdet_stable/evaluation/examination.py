@@ -1,0 +1,73 @@
+"""Everything that is measured on one trained model: AP, AP of each class, unstable scores, alignment."""
+
+from typing import Dict, List, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner
+
+from .matching_stability import MatchingStability
+from .pair_quality import score_alignment
+from .run_log import METRICS
+from .subject import Subject
+
+
+class Examination(NamedTuple):
+    """Results of one model on its test set.
+
+    Attributes:
+        metrics: those of :data:`METRICS` that there are boxes for, in points.
+        class_aps: AP of each class in points; NaN for classes without ground truth.
+        unstable_scores: decoder layer -> percent, on the first images.
+        alignment: (N, 2) of IoU and score on the first images, see :func:`score_alignment`.
+    """
+
+    metrics: Dict[str, float]
+    class_aps: Dict[str, float]
+    unstable_scores: Dict[int, float]
+    alignment: np.ndarray
+
+
+def examine(subject: Subject, num_images: int = 20, num_queries: int = 30) -> Examination:
+    """Run a model over its test set.
+
+    Args:
+        num_images: how many images to look at for unstable scores and alignment, the first ones.
+        num_queries: of each image, for the alignment.
+
+    Raises:
+        ValueError: if its config has no COCO metric in ``test_evaluator``.
+    """
+    stability = MatchingStability(num_images)
+    stability.model = subject.model
+    found = run_evaluation(subject, [*classwise_coco(subject), stability])
+    prefix = f'{stability.default_prefix}/unstable_'
+    layers = {key[len(prefix) :]: value for key, value in found.items() if key.startswith(prefix)}
+    return Examination(
+        metrics={name: 100 * found[key] for name, key in METRICS.items() if found.get(key, -1) >= 0},
+        class_aps={name: 100 * found[f'coco/{name}_precision'] for name in subject.dataset.metainfo['classes']},
+        unstable_scores={int(layer): score for layer, score in layers.items() if layer.isdigit()},
+        alignment=score_alignment(subject.model, subject.batches(num_images), num_queries),
+    )
+
+
+def classwise_coco(subject: Subject) -> List[dict]:
+    """The COCO metrics of a model's config, asked for the AP of each class."""
+    evaluator = subject.model.cfg.test_evaluator
+    settings = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
+    coco = [dict(metric, classwise=True) for metric in settings if metric['type'] == 'CocoMetric']
+    if not coco:
+        raise ValueError(f'{subject.name}: no CocoMetric in test_evaluator, but its AP is asked for')
+    return coco
+
+
+@torch.no_grad()
+def run_evaluation(subject: Subject, metrics: list) -> Dict[str, float]:
+    """What the metrics say of a model's detections on its whole test set."""
+    loader = Runner.build_dataloader(subject.model.cfg.test_dataloader)
+    evaluator = Evaluator(metrics)
+    evaluator.dataset_meta = subject.dataset.metainfo
+    for batch in loader:
+        evaluator.process(subject.model.test_step(batch), batch)
+    return evaluator.evaluate(len(loader.dataset))

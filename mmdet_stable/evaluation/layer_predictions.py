@@ -1,0 +1,117 @@
+"""What a detector predicts after its encoder and after every decoder layer."""
+
+from contextlib import contextmanager
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import torch
+from mmdet.models.detectors import DDQDETR, DINO, GroundingDINO
+from mmdet.models.detectors.base_detr import DetectionTransformer
+from mmdet.structures import DetDataSample
+from torch import Tensor
+
+from mmdet_stable.structures import BatchTargets, Branches
+
+
+class LayerPredictions(NamedTuple):
+    """Predictions of all layers for B images, and what is to be found there.
+
+    Attributes:
+        decoder: K branches, one for each decoder layer.
+        encoder: one branch, the proposals that became the queries, in the queries' order; None where queries are
+            learned.
+        targets: ground truth in pixels of the original images.
+    """
+
+    decoder: Branches
+    encoder: Optional[Branches]
+    targets: BatchTargets
+
+    @property
+    def groups(self) -> List[Branches]:
+        """The encoder's branch, if there is one, then the decoder's."""
+        return [branches for branches in (self.encoder, self.decoder) if branches is not None]
+
+    @property
+    def layers(self) -> Tuple[int, ...]:
+        """The numbers of the L branches in ``groups``: 0 is the encoder, 1 to K are decoder layers."""
+        return tuple(range(0 if self.encoder is not None else 1, len(self.decoder.logits) + 1))
+
+
+@torch.no_grad()
+def predict_layers(model: DetectionTransformer, data_batch: Dict[str, list]) -> LayerPredictions:
+    """Predictions of every layer, for detectors of this package and mmdet's own DETR, Deformable-DETR, DINO and so on.
+
+    Args:
+        model: in evaluation mode.
+        data_batch: as a data loader gives it to the model, with ground truth in pixels of the original images: in
+            mmdet's test pipelines, ``LoadAnnotations`` comes after ``Resize``.
+
+    Raises:
+        ValueError: if the model is no DETR, or one that selects its queries in another way than Deformable-DETR and
+            DINO; if it still trains; if the data carry no ground truth.
+    """
+    if not isinstance(model, DetectionTransformer):
+        raise ValueError(f'{type(model).__name__} has no decoder layers to look into: it is no DETR of mmdet')
+    if isinstance(model, (DDQDETR, GroundingDINO)):
+        raise ValueError(f'{type(model).__name__} selects its queries by NMS or text: its proposals cannot be read')
+    if model.training:
+        raise ValueError('the model is in training mode, where it adds denoising queries: call model.eval() first')
+    data = model.data_preprocessor(data_batch, False)
+    samples = data['data_samples']
+    with _encoder_proposals(model) as proposals:
+        logits, boxes_cxcywh = model(data['inputs'], samples, mode='tensor')
+    prefixes = tuple(f'd{layer}.' for layer in range(len(logits) - 1))
+    decoder = Branches(logits, boxes_cxcywh, (*prefixes, ''))
+    return LayerPredictions(decoder, next(iter(proposals), None), ground_truth(samples))
+
+
+def ground_truth(samples: List[DetDataSample]) -> BatchTargets:
+    """The boxes to be found in B images, in pixels of the original images."""
+    for sample in samples:
+        if 'gt_instances' not in sample or 'bboxes' not in sample.gt_instances:
+            raise ValueError(
+                f'{sample.get("img_path", "an image")} comes without ground truth; add dict(type="LoadAnnotations", '
+                'with_bbox=True) to the pipeline of the data set, after Resize'
+            )
+    metas = [dict(img_shape=sample.metainfo['ori_shape']) for sample in samples]
+    return BatchTargets.from_instances([sample.gt_instances for sample in samples], metas)
+
+
+def class_scores(model: DetectionTransformer, logits: Tensor) -> Tensor:
+    """Scores in [0, 1] of the classes, (..., C), from the logits of the model's head, whether by sigmoid or softmax."""
+    return logits.sigmoid() if model.bbox_head.loss_cls.use_sigmoid else logits.softmax(-1)[..., :-1]
+
+
+@contextmanager
+def _encoder_proposals(model: DetectionTransformer) -> Iterator[List[Branches]]:
+    """Collects the proposals that a two-stage detector turns into queries, once for every forward pass.
+
+    mmdet returns them in training only. Their boxes are what the decoder starts from. Their scores are selected from
+    those of all tokens in the way of the detector's ``pre_decoder``: by the best class in DINO, by the score of an
+    object, which is class 0, in Deformable-DETR.
+    """
+    proposals: List[Branches] = []
+    if not getattr(model, 'as_two_stage', False):
+        yield proposals
+        return
+    all_logits: List[Tensor] = []  # the encoder's come first, where a head without refinement uses the layer again
+    by_class = isinstance(model, DINO)
+
+    def keep_logits(_, inputs: Tuple, logits: Tensor) -> None:
+        all_logits.append(logits)
+
+    def keep_proposals(_, args: Tuple, kwargs: Dict[str, Tensor]) -> None:
+        logits, boxes = all_logits[0], kwargs['reference_points']
+        objectness = logits.amax(-1) if by_class else logits[..., 0]
+        best = objectness.topk(boxes.shape[1], dim=1).indices[..., None].expand(-1, -1, logits.shape[-1])
+        proposals.append(Branches(logits.gather(1, best)[None], boxes[None], ('enc_',), class_agnostic=not by_class))
+
+    handles = [
+        model.bbox_head.cls_branches[model.decoder.num_layers].register_forward_hook(keep_logits),
+        model.decoder.register_forward_pre_hook(keep_proposals, with_kwargs=True),
+    ]
+    try:
+        yield proposals
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,54 @@
+"""A trained model together with the data it is evaluated on."""
+
+from typing import Dict, Iterator, NamedTuple, Optional
+
+from mmdet.apis import init_detector
+from mmdet.models.detectors.base_detr import DetectionTransformer
+from mmdet.registry import DATASETS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset, pseudo_collate
+
+
+class Subject(NamedTuple):
+    """A model in evaluation mode, what to call it, and its test set."""
+
+    name: str
+    model: DetectionTransformer
+    dataset: BaseDataset
+
+    def batch(self, index: int) -> Dict[str, list]:
+        """One image of the data set, as a data loader would give it."""
+        return one_image(self.dataset, index)
+
+    def file_batch(self, path: str) -> Dict[str, list]:
+        """An image of any place, prepared like those of the data set, without ground truth."""
+        return pseudo_collate([self.dataset.pipeline(dict(img_path=str(path), img_id=0))])
+
+    def batches(self, num_images: Optional[int]) -> Iterator[Dict[str, list]]:
+        """The first images of the data set, one by one; all of them for None."""
+        return first_images(self.dataset, num_images)
+
+
+def load_subject(name: str, cfg: Config, checkpoint: str, device: str) -> Subject:
+    """Build the model of a config, load its weights, and build the data set of its ``test_dataloader``."""
+    register_all_modules()
+    model = init_detector(cfg, str(checkpoint), device=device)
+    return Subject(name, model, DATASETS.build(cfg.test_dataloader.dataset))
+
+
+def first_images(dataset: BaseDataset, num_images: Optional[int]) -> Iterator[Dict[str, list]]:
+    """Batches of one image each, so that no image is padded to the size of another."""
+    for index in range(len(dataset) if num_images is None else min(num_images, len(dataset))):
+        yield one_image(dataset, index)
+
+
+def one_image(dataset: BaseDataset, index: int) -> Dict[str, list]:
+    """A batch of one image.
+
+    Raises:
+        ValueError: if the data set has no such image.
+    """
+    if not 0 <= index < len(dataset):
+        raise ValueError(f'image {index}: the data set has images 0 to {len(dataset) - 1}')
+    return pseudo_collate([dataset[index]])

@@ -1,0 +1,78 @@
+"""What the figures share: colours, panels, images with boxes."""
+
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+COLOURS = ('#4d4d4d', '#d62728', '#1f77b4', '#2ca02c', '#ff7f0e', '#9467bd', '#8c564b', '#e377c2')
+BOX_COLOURS = (
+    '#e6194b',
+    '#4363d8',
+    '#d2691e',
+    '#2e8b57',
+    '#911eb4',
+    '#0089a7',
+    '#808000',
+    '#c71585',
+    '#8b4513',
+    '#5a5a5a',
+)
+
+
+def new_panels(rows: int, columns: int, size: Tuple[float, float], shared: bool = False) -> Tuple[Figure, List[Axes]]:
+    """A figure without a window, and its axes row by row.
+
+    Args:
+        size: width and height of one panel in inches.
+        shared: whether all panels have the same axes.
+    """
+    figure = Figure(figsize=(columns * size[0], rows * size[1]), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared)
+    return figure, list(axes.flat)
+
+
+def image_panels(rows: int, columns: int, image: np.ndarray, width: float = 3.2) -> Tuple[Figure, List[Axes]]:
+    """Panels for images of the shape of ``image`` (H, W, 3), with room for a title."""
+    height, pixels = image.shape[:2]
+    return new_panels(rows, columns, (width, width * height / pixels + 0.2))
+
+
+def show_image(axes: Axes, image: np.ndarray, title: str = '') -> None:
+    """An image (H, W, 3), RGB; what is drawn later stays within it."""
+    height, width = image.shape[:2]
+    axes.imshow(image, interpolation='nearest', extent=(0, width, height, 0))  # pixel edges, as boxes count
+    axes.set_title(title, fontsize=8)
+    axes.set_axis_off()
+    axes.set(xlim=(0, width), ylim=(height, 0))
+
+
+def draw_boxes(
+    axes: Axes,
+    boxes_xyxy: np.ndarray,
+    texts: Sequence[str],
+    colours: Sequence[str],
+    styles: Optional[Sequence[str]] = None,
+) -> None:
+    """Boxes (N, 4) in pixels of the image, each with a text at its top left corner and a line style."""
+    for (x1, y1, x2, y2), text, colour, style in zip(boxes_xyxy, texts, colours, styles or ['-'] * len(texts)):
+        axes.add_patch(
+            Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.5, linestyle=style)
+        )
+        axes.text(
+            *(max(x1, 0), max(y1, 0), text),
+            fontsize=6,
+            color='white',
+            clip_on=True,
+            verticalalignment='bottom' if y1 > 0.08 * axes.get_ylim()[0] else 'top',
+            bbox=dict(facecolor=colour, edgecolor='none', pad=0.8, alpha=0.85),
+        )
+
+
+def box_colours(inds: Sequence[int]) -> List[str]:
+    """A colour for each class, or each object, by its number."""
+    return [BOX_COLOURS[index % len(BOX_COLOURS)] for index in inds]

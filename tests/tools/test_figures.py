@@ -1,0 +1,204 @@
+"""The tools that look into models, in this process, on a tiny model that tools/train.py has left behind."""
+
+import base64
+import csv
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+from mmdet_stable.evaluation import find_runs
+from tests.tools.command_line import CONFIG, options, run
+from tests.utils import ROOT
+
+
+@pytest.fixture(scope='module')
+def work_dirs(folder):
+    """The work dir ``a`` of a training, and ``b``, the same as if it were another seed."""
+    runs = folder / 'runs'
+    arguments = ['--work-dir', runs / 'a', *options(folder, **{'randomness.seed': 0})]
+    run(sys.executable, 'tools/train.py', CONFIG, *arguments)
+    changed_copy(runs / 'a', runs / 'b', 'demo_digits', {'randomness.seed': 1})
+    return runs
+
+
+def changed_copy(work_dir, to, name, settings):
+    """A copy of a work dir whose config has another name or other settings."""
+    shutil.copytree(work_dir, to)
+    cfg = Config.fromfile(to / 'demo_digits.py')
+    (to / 'demo_digits.py').unlink()
+    cfg.merge_from_dict(settings)
+    cfg.dump(to / f'{name}.py')
+
+
+@pytest.fixture
+def tool(monkeypatch, tmp_path):
+    """Runs a tool's main, and gives its picture's size, its table and where it drew."""
+    monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis')
+
+    def call(name, *arguments):
+        out = tmp_path / 'figures' / f'{name}.png'
+        module = importlib.import_module(name)
+        module.main([*map(str, arguments), '--out', str(out)])
+        with open(out.with_suffix('.csv'), newline='') as file:
+            return cv2.imread(str(out)).shape[:2], list(csv.DictReader(file))
+
+    return call
+
+
+def test_unstable_score(tool, work_dirs, capsys):
+    size, rows = tool('unstable_score', work_dirs, '--num-images', 3)
+    assert size == (600, 900)
+    assert [(row['model'], row['layer']) for row in rows] == [('demo_digits (1)', '1'), ('demo_digits (2)', '1')]
+    assert all(0 <= float(row['unstable_score']) <= 100 for row in rows)
+    assert f'demo_digits (2): layer 1: {float(rows[1]["unstable_score"]):.1f} %' in capsys.readouterr().out
+
+
+def test_convergence(tool, work_dirs):
+    _, rows = tool('convergence', work_dirs)
+    assert [(row['name'], row['seed'], row['epoch']) for row in rows] == [
+        ('demo_digits', '0', '1'),
+        ('demo_digits', '1', '1'),
+    ]
+
+
+def test_score_alignment(tool, work_dirs, capsys):
+    (_, width), rows = tool('score_alignment', work_dirs, '--names', 'A', 'B', '--top', 5, '--num-images', 2)
+    assert width == 1200 and {row['model'] for row in rows} == {'A', 'B'}
+    assert {len(row) for row in rows} == {3} and len(rows) in (10, 20)
+    assert 'A: correlation of IoU and score ' in capsys.readouterr().out
+
+
+def test_matching_trace(tool, work_dirs, folder):
+    _, rows = tool('matching_trace', work_dirs / 'a', '--index', image_with_digits(folder))
+    assert {row['layer'] for row in rows} == {'0', '1'} and all(0 <= float(row['iou']) <= 1 for row in rows)
+    assert all(row['changed'] == '0' for row in rows if row['layer'] == '0')
+
+
+def image_with_digits(folder):
+    images = json.loads((folder / 'scenes' / 'annotations' / 'instances_val.json').read_text())['annotations']
+    return images[0]['image_id'] - 1
+
+
+@pytest.mark.parametrize('part', ['encoder', 'decoder'])
+def test_sampling_points(tool, work_dirs, folder, part):
+    files = ['--model', work_dirs / 'a' / 'demo_digits.py', work_dirs / 'a' / 'epoch_1.pth']
+    picture = folder / 'scenes' / 'train' / '000001.png'
+    _, rows = tool('sampling_points', *files, '--part', part, '--image', picture)
+    assert len(rows) == 8 * 3 * 4  # heads, levels, points
+    assert sum(float(row['weight']) for row in rows) == pytest.approx(8, abs=0.01)
+
+
+def test_compare_detections(tool, work_dirs, folder):
+    _, rows = tool('compare_detections', work_dirs, '--num-images', 2, '--score-thr', 0.01)
+    assert {row['source'] for row in rows} == {'ground truth', 'demo_digits (1)', 'demo_digits (2)'}
+    assert all(row['score'] == '' for row in rows if row['source'] == 'ground truth')
+    _, rows = tool('compare_detections', work_dirs / 'a', '--images', folder / 'scenes' / 'train', '--score-thr', 0)
+    assert {row['source'] for row in rows} == {'demo_digits'} and len({row['image'] for row in rows}) == 8
+
+
+class Outline(HTMLParser):
+    """What a page is made of: its tags, all balanced, what they point to, and its tables."""
+
+    VOID = ('meta', 'img', 'link', 'br')
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.addresses, self.cells = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.addresses += [value for name, value in attrs if name in ('src', 'href', 'srcset', 'action', 'data')]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ('td', 'th', 'h2'):
+            self.cells.append(data)
+
+
+def test_report(work_dirs, tmp_path, monkeypatch, capsys):
+    """One file that needs nothing else, of two configs, one of them with two seeds."""
+    runs = shutil.copytree(work_dirs, tmp_path / 'runs')
+    changed_copy(runs / 'a', runs / 'c', 'variant', {'model.test_cfg.nms.iou_threshold': 0.5})
+    monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis')
+    page = tmp_path / 'pages' / 'report.html'
+    importlib.import_module('report').main([str(runs), '--num-images', '2', '--device', 'cpu', '--out', str(page)])
+    assert f'report: {page}' in capsys.readouterr().out
+    text = page.read_text()
+    outline = Outline(text)
+    assert len(outline.addresses) == 4
+    for address in outline.addresses:
+        kind, content = address.split(',')
+        assert kind == 'data:image/png;base64'
+        picture = cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_COLOR)
+        assert min(picture.shape[:2]) > 200
+    assert not re.search(r'url\(|@import|<script|http-equiv', text)
+    assert ('meta', {'name': 'viewport', 'content': 'width=device-width, initial-scale=1'}) in outline.tags
+    for cell in ('AP of each class', '9', 'layer 1', 'correlation', 'PyTorch', 'variant', '1 of 1'):
+        assert cell in outline.cells, cell
+    differing = outline.cells.index('model.test_cfg.nms.iou_threshold')
+    assert outline.cells[differing : differing + 3] == ['model.test_cfg.nms.iou_threshold', '0.8', '0.5']
+    assert 'Trainings: demo_digits: 2, variant: 1. Looked into: demo_digits of seed 0, variant of seed 0.' in text
+    for browser in filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))):
+        check_in_browser(browser, page)
+
+
+def check_in_browser(browser, page):
+    """As wide as a phone and as a desk, the page fills the window, and is not blank."""
+    for width in (390, 1400):
+        shot = page.with_name(f'{width}.png')
+        options = ['--headless', '--no-sandbox', '--disable-gpu', f'--window-size={width},900']
+        subprocess.run([browser, *options, f'--screenshot={shot}', page.as_uri()], check=True, timeout=120)
+        picture = cv2.imread(str(shot))
+        assert picture.shape[1] == width and picture.std() > 10
+
+
+def test_report_without_trainings(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis')
+    with pytest.raises(ValueError, match='no training that was validated and has a checkpoint'):
+        importlib.import_module('report').main([str(tmp_path)])
+
+
+def test_mistakes_are_explained(tool, work_dirs, tmp_path):
+    for name, arguments, message in (
+        ('unstable_score', [], 'no models: give work dirs, or --model'),
+        ('unstable_score', [work_dirs, '--names', 'one'], "--names .'one'.: 2 are needed"),
+        ('matching_trace', [work_dirs], 'one model at a time'),
+        ('matching_trace', [work_dirs / 'a', '--index', 4], 'image 4: the data set has images 0 to 3'),
+        ('convergence', [tmp_path], 'no curves to draw'),
+        ('compare_detections', [work_dirs, '--images', tmp_path], 'no images there'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tool(name, *arguments)
+
+
+def test_help_has_an_example(tool, capsys):
+    tools = ('unstable_score', 'convergence', 'score_alignment', 'matching_trace', 'sampling_points')
+    for name in (*tools, 'compare_detections', 'report'):
+        with pytest.raises(SystemExit):
+            tool(name, '--help')
+        assert f'python tools/analysis/{name}.py work_dirs/' in capsys.readouterr().out
+
+
+def test_checkpoint_of_a_moved_work_dir(work_dirs, tmp_path):
+    """The pointer that mmengine wrote names the old place."""
+    moved = (work_dirs / 'b').rename(tmp_path / 'moved')
+    try:
+        ((log,), _) = find_runs([moved])
+        assert log.checkpoint == moved / 'epoch_1.pth'
+    finally:
+        moved.rename(work_dirs / 'b')
