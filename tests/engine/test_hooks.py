@@ -13,13 +13,21 @@ from tests.models.detectors.test_dn_detr import dn_detr_cfg
 from tests.utils import build, tiny_model_cfg
 
 
-def dataset(classes=('a', 'b'), labels=(0, 1), **attributes):
+def dataset(classes=('a', 'b'), labels=(0, 1), box=(1, 1, 5, 5), **attributes):
     """What the checks read of an mmdet dataset."""
-    infos = [dict(img_path=f'{i}.jpg', instances=[dict(bbox_label=label)]) for i, label in enumerate(labels)]
+    infos = [dict(img_path=f'{i}.jpg', instances=[dict(bbox_label=label, bbox=box)]) for i, label in enumerate(labels)]
     result = SimpleNamespace(
         metainfo=dict(classes=classes), ann_file='train.json', get_data_info=infos.__getitem__, **attributes
     )
     return type('Dataset', (SimpleNamespace,), {'__len__': lambda self: len(infos)})(**vars(result))
+
+
+@pytest.fixture(autouse=True)
+def images(tmp_path, monkeypatch):
+    """The image files of the datasets below, which are only looked for."""
+    for name in ('0.jpg', '1.jpg'):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
 
 
 def test_a_good_dataset_passes():
@@ -30,10 +38,16 @@ def test_a_good_dataset_passes():
     'data,message',
     [
         (dataset(('a', 'b', 'c')), r'num_classes=2, but train_dataloader.dataset has 3 classes .*num_classes=3'),
-        (dataset(labels=(0, 2)), r'label 2 in 1.jpg is outside 0 to 1, as model.bbox_head.num_classes=2'),
-        (dataset(labels=(-1,)), 'label -1 in 0.jpg'),
+        (
+            dataset(labels=(0, 2)),
+            r'1.jpg: train_dataloader.dataset: label 2 is outside 0 to 1, as model.bbox_head.num_classes=2',
+        ),
+        (dataset(labels=(-1,)), '0.jpg: train_dataloader.dataset: label -1 '),
         (dataset('ab'), "metainfo.classes='ab' is a string"),
         (dataset(None), 'has no "classes"'),
+        (dataset(labels=(0, 1, 0)), '2.jpg: train_dataloader.dataset: there is no such file; restore'),
+        (dataset(box=[0, 0, float('nan'), 5]), '0.jpg: .* is not finite; remove'),
+        (dataset(box=[9, 0, 3, 5]), '0.jpg: .* has a right or lower edge before'),
     ],
 )
 def test_a_bad_dataset_is_explained(data, message):
