@@ -8,7 +8,7 @@ from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from mmdet_stable.models.layers import DABDeformableDecoder, MemoryFusionEncoder
+from mmdet_stable.models.layers import DABDeformableDecoder, MemoryFusionEncoder, with_enough_tokens
 from mmdet_stable.utils import CheckedLoading
 
 
@@ -60,7 +60,8 @@ class DABDeformableDETR(CheckedLoading, DeformableDETR):
         """Content and anchors for the decoder; encoder proposals of all N tokens for the head, in training."""
         head_inputs = dict(enc_outputs_class=None, enc_outputs_coord=None) if self.training else {}
         if self.as_two_stage:
-            features, proposals = self.gen_encoder_output_proposals(memory, memory_mask, spatial_shapes)
+            enough = with_enough_tokens(memory, memory_mask, spatial_shapes, self.num_queries)
+            features, proposals = self.gen_encoder_output_proposals(*enough)
             scores = self.bbox_head.cls_branches[self.decoder.num_layers](features)
             boxes = (self.bbox_head.reg_branches[self.decoder.num_layers](features) + proposals).sigmoid()
             best = scores[..., 0].topk(self.num_queries, dim=1).indices  # class-agnostic, as in Deformable-DETR

@@ -1,10 +1,13 @@
 """Stable-DINO: DINO with memory fusion; stable matching lives in its head."""
 
+from typing import Dict, Optional, Tuple
+
 from mmdet.models.detectors import DINO
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType
+from torch import Tensor
 
-from mmdet_stable.models.layers import AnyWidthDinoDecoder, MemoryFusionEncoder
+from mmdet_stable.models.layers import AnyWidthDinoDecoder, MemoryFusionEncoder, with_enough_tokens
 from mmdet_stable.utils import CheckedLoading
 
 from .denoising import build_dn_query_generator
@@ -50,3 +53,11 @@ class StableDINO(CheckedLoading, DINO):
                 f'embed_dims of the model differ: {widths}; set the same in encoder.layer_cfg, decoder.layer_cfg, '
                 'bbox_head.embed_dims and neck.out_channels'
             )
+
+    def pre_decoder(
+        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor, *args, **kwargs
+    ) -> Tuple[Dict, Dict]:
+        """mmdet's, also for images of fewer tokens than queries."""
+        enough = with_enough_tokens(memory, memory_mask, spatial_shapes, self.num_queries)
+        decoder_inputs, head_inputs = super().pre_decoder(*enough, *args, **kwargs)
+        return dict(decoder_inputs, memory=memory), head_inputs

@@ -2,6 +2,7 @@ from .any_width_dino_decoder import AnyWidthDinoDecoder
 from .dab_deformable_decoder import DABDeformableDecoder
 from .denoising import DNQueryGenerator, denoising_attention_mask
 from .memory_fusion_encoder import MemoryFusionEncoder
+from .proposals import with_enough_tokens
 
 __all__ = [
     'AnyWidthDinoDecoder',
@@ -9,4 +10,5 @@ __all__ = [
     'DNQueryGenerator',
     'MemoryFusionEncoder',
     'denoising_attention_mask',
+    'with_enough_tokens',
 ]

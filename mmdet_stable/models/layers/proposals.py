@@ -1,0 +1,31 @@
+"""Proposals of two-stage detectors for images that are smaller than the number of queries."""
+
+from typing import Optional, Tuple
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+
+def with_enough_tokens(
+    memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor, num_queries: int
+) -> Tuple[Tensor, Optional[Tensor], Tensor]:
+    """What proposals are made of, with at least as many tokens as there are queries to choose.
+
+    A small or very narrow image has fewer, at which ``topk`` would fail. It gets the missing ones as a further level: a
+    row of tokens without content, whose proposals are spread along the middle of the image.
+
+    Args:
+        memory: (B, N, D) encoder tokens.
+        memory_mask: (B, N) bool, True for padding; None where there is none.
+        spatial_shapes: (L, 2) height and width of each level.
+
+    Returns:
+        The same three, unchanged where N >= ``num_queries``; else of ``num_queries`` tokens and L + 1 levels.
+    """
+    missing = num_queries - memory.shape[1]
+    if missing <= 0:
+        return memory, memory_mask, spatial_shapes
+    shapes = pad(spatial_shapes, (0, 0, 0, 1), value=1)
+    shapes[-1, 1] = missing
+    mask = None if memory_mask is None else pad(memory_mask, (0, missing), value=False)
+    return pad(memory, (0, 0, 0, missing)), mask, shapes
