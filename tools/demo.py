@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
 
 from mmdet_stable.datasets import write_digit_scenes
+from mmdet_stable.engine.launch import resume
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,7 +48,7 @@ def demo_config(data_root: Path, work_dir: str) -> Config:
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         evaluator.ann_file = str(data_root / 'annotations' / 'instances_val.json')
     cfg.work_dir = work_dir
-    cfg.resume = True
+    resume(cfg)
     return cfg
 
 

@@ -118,6 +118,13 @@ def test_hook_checks_training_and_validation_before_the_first_step():
     DatasetCheckHook().before_train(runner)
 
 
+LABELS = 'dn_query_generator.label_embedding.weight'
+
+
+def data_of(classes):
+    return SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=tuple(classes))))
+
+
 class TestFineTuning:
     @pytest.fixture
     def runner(self):
@@ -125,6 +132,7 @@ class TestFineTuning:
             model=build(tiny_model_cfg(num_classes=3)),
             _resume=False,
             _train_loop=object.__new__(type('Loop', (BaseLoop,), {'run': None})),
+            train_dataloader=data_of('bcd'),
             logger=MMLogger.get_instance('fine_tune'),
         )
 
@@ -132,20 +140,58 @@ class TestFineTuning:
     def checkpoint(self):
         return dict(state_dict=build(tiny_model_cfg(num_classes=7), seed=1).state_dict())
 
-    def test_class_weights_are_dropped_and_everything_else_is_kept(self, runner, checkpoint):
+    @pytest.mark.parametrize('key', ['classes', 'CLASSES'])
+    def test_rows_of_the_same_classes_are_kept(self, runner, checkpoint, key, caplog):
+        """Ours are b, c and d; c and b stand at 0 and 4 of the checkpoint."""
+        before = copy.deepcopy(checkpoint['state_dict'])
+        checkpoint['meta'] = dict(dataset_meta={key: ('c', 'x', 'y', 'z', 'b', 'u', 'v')})
+        runner.logger.addHandler(caplog.handler)
+        FineTuneClassesHook().after_load_checkpoint(runner, checkpoint)
+        runner.logger.removeHandler(caplog.handler)
+        runner.model.load_state_dict(checkpoint['state_dict'])
+        loaded, fresh = runner.model.state_dict(), build(tiny_model_cfg(num_classes=3)).state_dict()
+        for name in ('bbox_head.cls_branches.1.weight', 'bbox_head.cls_branches.3.bias', LABELS):
+            assert loaded[name][:2].equal(before[name][[4, 0]]) and loaded[name][2].equal(fresh[name][2])
+        assert 'Kept: b, c; the other rows of these weights start afresh' in caplog.text and LABELS in caplog.text
+
+    def test_classes_in_another_order_move(self, runner, checkpoint):
+        """The shapes agree, so that without their names every class would get another one's weights."""
+        checkpoint = dict(
+            state_dict=build(tiny_model_cfg(num_classes=3), seed=1).state_dict(),
+            meta=dict(dataset_meta=dict(classes=('d', 'c', 'b'))),
+        )
         before = copy.deepcopy(checkpoint['state_dict'])
         FineTuneClassesHook().after_load_checkpoint(runner, checkpoint)
-        dropped = set(before) - set(checkpoint['state_dict'])
+        assert checkpoint['state_dict'][LABELS].equal(before[LABELS].flip(0))
+        checkpoint['meta']['dataset_meta']['classes'] = ('b', 'c', 'd')
+        after = copy.deepcopy(checkpoint['state_dict'])
+        FineTuneClassesHook().after_load_checkpoint(runner, checkpoint)
+        assert all(value.equal(after[name]) for name, value in checkpoint['state_dict'].items())
+
+    def test_what_is_not_loaded_is_listed(self, runner, checkpoint, caplog):
+        state_dict = checkpoint['state_dict']
+        state_dict['other.weight'] = state_dict.pop('query_embedding.weight')
+        runner.logger.addHandler(caplog.handler)
+        FineTuneClassesHook().after_load_checkpoint(runner, checkpoint)
+        runner.logger.removeHandler(caplog.handler)
+        assert '1 weights are not in the checkpoint and start afresh: query_embedding.weight' in caplog.text
+        assert '1 weights are not used: other.weight' in caplog.text
+
+    def test_class_weights_start_afresh_and_everything_else_is_kept(self, runner, checkpoint):
+        before, fresh = copy.deepcopy(checkpoint['state_dict']), runner.model.state_dict()
+        FineTuneClassesHook().after_load_checkpoint(runner, checkpoint)
+        after = checkpoint['state_dict']
+        changed = {name for name, value in before.items() if not value.equal(after[name])}
         branches = [f'bbox_head.cls_branches.{i}.{part}' for i in range(4) for part in ('weight', 'bias')]
-        assert dropped == {*branches, 'dn_query_generator.label_embedding.weight'}
-        runner.model.load_state_dict(checkpoint['state_dict'], strict=False)
+        assert changed == {*branches, LABELS} and all(after[name].equal(fresh[name]) for name in changed)
+        runner.model.load_state_dict(after)
 
     def test_bare_state_dicts_and_other_mismatches(self, runner, checkpoint):
         """A file without "state_dict" is one; a weight that differs for another reason stays, and is refused later."""
         state_dict = checkpoint['state_dict']
         state_dict['query_embedding.weight'] = state_dict['query_embedding.weight'][:5]
         FineTuneClassesHook().after_load_checkpoint(runner, state_dict)
-        assert 'bbox_head.cls_branches.0.weight' not in state_dict and 'query_embedding.weight' in state_dict
+        assert len(state_dict['bbox_head.cls_branches.0.weight']) == 3 and 'query_embedding.weight' in state_dict
         with pytest.raises(ValueError, match=r'query_embedding.weight: \(5, 32\)'):
             runner.model.load_state_dict(state_dict, strict=False)
 
@@ -153,7 +199,7 @@ class TestFineTuning:
         for attribute, value in (('_resume', True), ('_train_loop', dict(type='EpochBasedTrainLoop'))):
             other = SimpleNamespace(**{**vars(runner), attribute: value})
             FineTuneClassesHook().after_load_checkpoint(other, checkpoint)
-            assert 'bbox_head.cls_branches.0.weight' in checkpoint['state_dict']
+            assert len(checkpoint['state_dict']['bbox_head.cls_branches.0.weight']) == 7
 
 
 class TestDenoisingNoise:
@@ -210,6 +256,7 @@ def test_fine_tuning_keeps_the_content_of_matching_queries():
         model=model,
         _resume=False,
         _train_loop=object.__new__(type('Loop', (BaseLoop,), {'run': None})),
+        train_dataloader=data_of('abc'),
         logger=MMLogger.get_instance('fine_tune'),
     )
     state_dict = trained.state_dict()

@@ -1,5 +1,14 @@
+from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .dataset_check_hook import DatasetCheckHook, check_dataset
 from .denoising_noise_hook import DenoisingNoiseHook
+from .epoch_seed_hook import EpochSeedHook
 from .fine_tune_classes_hook import FineTuneClassesHook
 
-__all__ = ['DatasetCheckHook', 'DenoisingNoiseHook', 'FineTuneClassesHook', 'check_dataset']
+__all__ = [
+    'AtomicCheckpointHook',
+    'DatasetCheckHook',
+    'DenoisingNoiseHook',
+    'EpochSeedHook',
+    'FineTuneClassesHook',
+    'check_dataset',
+]

@@ -5,7 +5,7 @@ from functools import partial
 from mmdet.registry import HOOKS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 
 SEEDS = 2**31  # numpy takes seeds below 2**32
 
@@ -24,12 +24,12 @@ class EpochSeedHook(Hook):
     priority = 'VERY_HIGH'  # before anything draws
 
     def before_train_epoch(self, runner: Runner) -> None:
-        if runner.train_loop.__class__.__name__ == 'IterBasedTrainLoop':
+        if isinstance(runner.train_loop, IterBasedTrainLoop):
             return
         # Far apart, so that epochs, processes and workers, which count up from it, never share a seed.
         seed = (runner.seed + 1_000_003 * runner.epoch + 10_007 * get_rank()) % SEEDS
         set_random_seed(seed, deterministic=runner.deterministic)
         loader = runner.train_dataloader
-        if loader.num_workers:
+        if loader.num_workers and 'seed' in getattr(loader.worker_init_fn, 'keywords', {}):
             loader._iterator = None  # ends workers that persist
             loader.worker_init_fn = partial(loader.worker_init_fn, seed=seed)
