@@ -53,6 +53,7 @@ class BatchTargets(NamedTuple):
         whwh: (B, 4) width, height, width, height of each image in pixels, without the batch's padding.
         num_gts: boxes of each image. Python integers, so that reading them never waits for the device.
         img_shapes: (height, width) of each image, the same as ``whwh`` but on the host.
+        img_names: what error messages call each image: its file, where known.
     """
 
     labels: Tensor
@@ -62,6 +63,7 @@ class BatchTargets(NamedTuple):
     whwh: Tensor
     num_gts: Tuple[int, ...]
     img_shapes: Tuple[Tuple[int, int], ...]
+    img_names: Tuple[str, ...] = ()
 
     @property
     def is_padded(self) -> bool:
@@ -90,6 +92,9 @@ class BatchTargets(NamedTuple):
             whwh=whwh,
             num_gts=num_gts,
             img_shapes=img_shapes,
+            img_names=tuple(
+                meta.get('img_path') or f'image {index} of the batch' for index, meta in enumerate(img_metas)
+            ),
         )
 
 

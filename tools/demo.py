@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
 
 from mmdet_stable.datasets import write_digit_scenes
+from mmdet_stable.engine.launch import resume
 from mmdet_stable.visualization.report import write_report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,7 +53,7 @@ def demo_config(data_root: Path, work_dir: str) -> Config:
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         evaluator.ann_file = str(data_root / 'annotations' / 'instances_val.json')
     cfg.work_dir = work_dir
-    cfg.resume = True
+    resume(cfg)
     return cfg
 
 

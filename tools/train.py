@@ -6,7 +6,7 @@ python tools/train.py configs/stable_dino_r50_12e.py --cfg-options train_dataloa
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmdet_stable.engine.launch import argument_parser, check_annotation_files, load_config
+from mmdet_stable.engine.launch import argument_parser, check_annotation_files, check_work_dir, load_config, resume
 
 
 def main() -> None:
@@ -34,8 +34,8 @@ def main() -> None:
             parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        resume(cfg, args.resume)
+    check_work_dir(cfg)
 
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()

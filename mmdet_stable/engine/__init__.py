@@ -1,6 +1,7 @@
 from . import hooks
 from .safe_globals import allow_mmengine_checkpoints
+from .safe_loading import load_from_local
 
 allow_mmengine_checkpoints()
 
-__all__ = ['allow_mmengine_checkpoints', 'hooks']
+__all__ = ['allow_mmengine_checkpoints', 'hooks', 'load_from_local']

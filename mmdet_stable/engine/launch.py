@@ -10,6 +10,8 @@ import torch.distributed
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 
+from mmdet_stable.engine.checkpoints import AtomicBackend, latest_checkpoint
+
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
     """The arguments common to mmdet's tools."""
@@ -43,6 +45,35 @@ def load_config(args: argparse.Namespace) -> Config:
     if get_device() == 'cpu' and args.launcher != 'none':
         distribute_on_cpu(cfg)
     return cfg
+
+
+def resume(cfg: Config, checkpoint: str = 'auto') -> None:
+    """Let the training go on from a checkpoint, or, with ``'auto'``, from the newest whole one of the work dir; where
+    there is none, it starts as the config says.
+
+    Raises:
+        ValueError: while loading, if a checkpoint that was named is damaged.
+    """
+    if checkpoint == 'auto':
+        checkpoint = latest_checkpoint(cfg.work_dir)
+    cfg.resume = checkpoint is not None
+    if cfg.resume:
+        cfg.load_from = checkpoint
+
+
+def check_work_dir(cfg: Config) -> None:
+    """Write into the work dir before anything is built.
+
+    Raises:
+        OSError: where that is impossible.
+    """
+    try:
+        AtomicBackend().put(b'', Path(cfg.work_dir) / '.writable')
+    except OSError as error:
+        raise OSError(
+            error.errno, f'work dir {cfg.work_dir} cannot be written to; choose another by --work-dir'
+        ) from error
+    (Path(cfg.work_dir) / '.writable').unlink(missing_ok=True)
 
 
 def own_settings(path: Path) -> dict:

@@ -13,13 +13,21 @@ from tests.models.detectors.test_dn_detr import dn_detr_cfg
 from tests.utils import build, tiny_model_cfg
 
 
-def dataset(classes=('a', 'b'), labels=(0, 1), **attributes):
+def dataset(classes=('a', 'b'), labels=(0, 1), box=(1, 1, 5, 5), **attributes):
     """What the checks read of an mmdet dataset."""
-    infos = [dict(img_path=f'{i}.jpg', instances=[dict(bbox_label=label)]) for i, label in enumerate(labels)]
+    infos = [dict(img_path=f'{i}.jpg', instances=[dict(bbox_label=label, bbox=box)]) for i, label in enumerate(labels)]
     result = SimpleNamespace(
         metainfo=dict(classes=classes), ann_file='train.json', get_data_info=infos.__getitem__, **attributes
     )
     return type('Dataset', (SimpleNamespace,), {'__len__': lambda self: len(infos)})(**vars(result))
+
+
+@pytest.fixture(autouse=True)
+def images(tmp_path, monkeypatch):
+    """The image files of the datasets below, which are only looked for."""
+    for name in ('0.jpg', '1.jpg'):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
 
 
 def test_a_good_dataset_passes():
@@ -30,10 +38,16 @@ def test_a_good_dataset_passes():
     'data,message',
     [
         (dataset(('a', 'b', 'c')), r'num_classes=2, but train_dataloader.dataset has 3 classes .*num_classes=3'),
-        (dataset(labels=(0, 2)), r'label 2 in 1.jpg is outside 0 to 1, as model.bbox_head.num_classes=2'),
-        (dataset(labels=(-1,)), 'label -1 in 0.jpg'),
+        (
+            dataset(labels=(0, 2)),
+            r'1.jpg: train_dataloader.dataset: label 2 is outside 0 to 1, as model.bbox_head.num_classes=2',
+        ),
+        (dataset(labels=(-1,)), '0.jpg: train_dataloader.dataset: label -1 '),
         (dataset('ab'), "metainfo.classes='ab' is a string"),
         (dataset(None), 'has no "classes"'),
+        (dataset(labels=(0, 1, 0)), '2.jpg: train_dataloader.dataset: there is no such file; restore'),
+        (dataset(box=[0, 0, float('nan'), 5]), '0.jpg: .* is not finite; remove'),
+        (dataset(box=[9, 0, 3, 5]), '0.jpg: .* has a right or lower edge before'),
     ],
 )
 def test_a_bad_dataset_is_explained(data, message):
@@ -104,6 +118,13 @@ def test_hook_checks_training_and_validation_before_the_first_step():
     DatasetCheckHook().before_train(runner)
 
 
+LABELS = 'dn_query_generator.label_embedding.weight'
+
+
+def data_of(classes):
+    return SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=tuple(classes))))
+
+
 class TestFineTuning:
     @pytest.fixture
     def runner(self):
@@ -111,6 +132,7 @@ class TestFineTuning:
             model=build(tiny_model_cfg(num_classes=3)),
             _resume=False,
             _train_loop=object.__new__(type('Loop', (BaseLoop,), {'run': None})),
+            train_dataloader=data_of('bcd'),
             logger=MMLogger.get_instance('fine_tune'),
         )
 
@@ -118,20 +140,58 @@ class TestFineTuning:
     def checkpoint(self):
         return dict(state_dict=build(tiny_model_cfg(num_classes=7), seed=1).state_dict())
 
-    def test_class_weights_are_dropped_and_everything_else_is_kept(self, runner, checkpoint):
+    @pytest.mark.parametrize('key', ['classes', 'CLASSES'])
+    def test_rows_of_the_same_classes_are_kept(self, runner, checkpoint, key, caplog):
+        """Ours are b, c and d; c and b stand at 0 and 4 of the checkpoint."""
+        before = copy.deepcopy(checkpoint['state_dict'])
+        checkpoint['meta'] = dict(dataset_meta={key: ('c', 'x', 'y', 'z', 'b', 'u', 'v')})
+        runner.logger.addHandler(caplog.handler)
+        FineTuneClassesHook().after_load_checkpoint(runner, checkpoint)
+        runner.logger.removeHandler(caplog.handler)
+        runner.model.load_state_dict(checkpoint['state_dict'])
+        loaded, fresh = runner.model.state_dict(), build(tiny_model_cfg(num_classes=3)).state_dict()
+        for name in ('bbox_head.cls_branches.1.weight', 'bbox_head.cls_branches.3.bias', LABELS):
+            assert loaded[name][:2].equal(before[name][[4, 0]]) and loaded[name][2].equal(fresh[name][2])
+        assert 'Kept: b, c; the other rows of these weights start afresh' in caplog.text and LABELS in caplog.text
+
+    def test_classes_in_another_order_move(self, runner, checkpoint):
+        """The shapes agree, so that without their names every class would get another one's weights."""
+        checkpoint = dict(
+            state_dict=build(tiny_model_cfg(num_classes=3), seed=1).state_dict(),
+            meta=dict(dataset_meta=dict(classes=('d', 'c', 'b'))),
+        )
         before = copy.deepcopy(checkpoint['state_dict'])
         FineTuneClassesHook().after_load_checkpoint(runner, checkpoint)
-        dropped = set(before) - set(checkpoint['state_dict'])
+        assert checkpoint['state_dict'][LABELS].equal(before[LABELS].flip(0))
+        checkpoint['meta']['dataset_meta']['classes'] = ('b', 'c', 'd')
+        after = copy.deepcopy(checkpoint['state_dict'])
+        FineTuneClassesHook().after_load_checkpoint(runner, checkpoint)
+        assert all(value.equal(after[name]) for name, value in checkpoint['state_dict'].items())
+
+    def test_what_is_not_loaded_is_listed(self, runner, checkpoint, caplog):
+        state_dict = checkpoint['state_dict']
+        state_dict['other.weight'] = state_dict.pop('query_embedding.weight')
+        runner.logger.addHandler(caplog.handler)
+        FineTuneClassesHook().after_load_checkpoint(runner, checkpoint)
+        runner.logger.removeHandler(caplog.handler)
+        assert '1 weights are not in the checkpoint and start afresh: query_embedding.weight' in caplog.text
+        assert '1 weights are not used: other.weight' in caplog.text
+
+    def test_class_weights_start_afresh_and_everything_else_is_kept(self, runner, checkpoint):
+        before, fresh = copy.deepcopy(checkpoint['state_dict']), runner.model.state_dict()
+        FineTuneClassesHook().after_load_checkpoint(runner, checkpoint)
+        after = checkpoint['state_dict']
+        changed = {name for name, value in before.items() if not value.equal(after[name])}
         branches = [f'bbox_head.cls_branches.{i}.{part}' for i in range(4) for part in ('weight', 'bias')]
-        assert dropped == {*branches, 'dn_query_generator.label_embedding.weight'}
-        runner.model.load_state_dict(checkpoint['state_dict'], strict=False)
+        assert changed == {*branches, LABELS} and all(after[name].equal(fresh[name]) for name in changed)
+        runner.model.load_state_dict(after)
 
     def test_bare_state_dicts_and_other_mismatches(self, runner, checkpoint):
         """A file without "state_dict" is one; a weight that differs for another reason stays, and is refused later."""
         state_dict = checkpoint['state_dict']
         state_dict['query_embedding.weight'] = state_dict['query_embedding.weight'][:5]
         FineTuneClassesHook().after_load_checkpoint(runner, state_dict)
-        assert 'bbox_head.cls_branches.0.weight' not in state_dict and 'query_embedding.weight' in state_dict
+        assert len(state_dict['bbox_head.cls_branches.0.weight']) == 3 and 'query_embedding.weight' in state_dict
         with pytest.raises(ValueError, match=r'query_embedding.weight: \(5, 32\)'):
             runner.model.load_state_dict(state_dict, strict=False)
 
@@ -139,7 +199,7 @@ class TestFineTuning:
         for attribute, value in (('_resume', True), ('_train_loop', dict(type='EpochBasedTrainLoop'))):
             other = SimpleNamespace(**{**vars(runner), attribute: value})
             FineTuneClassesHook().after_load_checkpoint(other, checkpoint)
-            assert 'bbox_head.cls_branches.0.weight' in checkpoint['state_dict']
+            assert len(checkpoint['state_dict']['bbox_head.cls_branches.0.weight']) == 7
 
 
 class TestDenoisingNoise:
@@ -196,6 +256,7 @@ def test_fine_tuning_keeps_the_content_of_matching_queries():
         model=model,
         _resume=False,
         _train_loop=object.__new__(type('Loop', (BaseLoop,), {'run': None})),
+        train_dataloader=data_of('abc'),
         logger=MMLogger.get_instance('fine_tune'),
     )
     state_dict = trained.state_dict()

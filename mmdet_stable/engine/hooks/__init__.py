@@ -1,6 +1,16 @@
+from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .dataset_check_hook import DatasetCheckHook, check_dataset
 from .denoising_noise_hook import DenoisingNoiseHook
+from .epoch_seed_hook import EpochSeedHook
 from .fine_tune_classes_hook import FineTuneClassesHook
 from .matching_stability_hook import MatchingStabilityHook
 
-__all__ = ['DatasetCheckHook', 'DenoisingNoiseHook', 'FineTuneClassesHook', 'MatchingStabilityHook', 'check_dataset']
+__all__ = [
+    'AtomicCheckpointHook',
+    'DatasetCheckHook',
+    'DenoisingNoiseHook',
+    'EpochSeedHook',
+    'FineTuneClassesHook',
+    'MatchingStabilityHook',
+    'check_dataset',
+]

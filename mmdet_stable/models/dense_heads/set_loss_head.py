@@ -1,7 +1,8 @@
 """What turns a DETR head of mmdet into one of this package: one set loss for all branches, and optional NMS."""
 
-from typing import Dict, List, Optional
+from typing import Dict, Iterable, List, Optional
 
+import torch
 from mmcv.ops import batched_nms
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList
@@ -12,6 +13,7 @@ from mmdet_stable.models.losses import PositionSupervisedLoss
 from mmdet_stable.models.task_modules import StableHungarianAssigner
 from mmdet_stable.structures import BatchTargets, Branches, DenoisingLayout, OneToMany
 
+from .float32 import compute_in_float32
 from .set_loss import LossGroup, SetLoss
 
 
@@ -63,6 +65,11 @@ class SetLossHead:
             self.dn_loss_cls = MODELS.build(dict(loss_cls, loss_weight=dn_cls_loss_weight))
         self.set_loss = SetLoss(self.loss_bbox, self.loss_iou, target_rescale, self.sync_cls_avg_factor)
 
+    def _init_layers(self) -> None:
+        super()._init_layers()
+        for branch in getattr(self, 'reg_branches', None) or [self.fc_reg]:
+            compute_in_float32(branch)
+
     def set_losses(
         self,
         logits: Tensor,
@@ -102,13 +109,15 @@ class SetLossHead:
             _, num_copies, loss_weight = self.one_to_many
             prefixes = tuple(f'{layer}o2m_' for layer in layers)
             matching.append(Branches(o2m_logits, o2m_boxes, prefixes, num_copies=num_copies, loss_weight=loss_weight))
-        groups = [
-            LossGroup(branches, matches, self.loss_cls)
-            for branches, matches in zip(matching, self.assigner.assign_batch(matching, targets))
-        ]
+        all_matches = self.assigner.assign_batch(matching, targets)
+        if self.assigner.skipped:
+            matching = [blanked(branches, self.assigner.skipped) for branches in matching]
+        groups = [LossGroup(branches, matches, self.loss_cls) for branches, matches in zip(matching, all_matches)]
         if dn_meta:
             layout = dn_meta.get('layout') or DenoisingLayout.of_mmdet(dn_meta, targets.num_gts)
             branches = Branches(dn_logits, dn_boxes, tuple(f'{layer}dn_' for layer in layers))
+            if self.assigner.skipped:
+                branches = blanked(branches, self.assigner.skipped)
             matches = layout.matches(len(layers), dn_logits.device)
             valid = layout.valid(dn_logits.device) if layout.ignore_padding and layout.is_padded else None
             groups.append(LossGroup(branches, matches, self.dn_loss_cls, valid))
@@ -127,3 +136,14 @@ class SetLossHead:
         results = results[keep]
         results.bboxes, results.scores = detections[:, :4], detections[:, 4]  # soft NMS lowers scores
         return results
+
+
+def blanked(branches: Branches, images: Iterable[int]) -> Branches:
+    """The same, with constants, which get no gradient, in place of all predictions of some images."""
+    blank = torch.zeros(branches.logits.shape[1], dtype=torch.bool, device=branches.logits.device)
+    blank[list(images)] = True
+    blank = blank[:, None, None]
+    # A tenth, not zero: boxes without area would be at a kink of the box losses.
+    return branches._replace(
+        logits=branches.logits.masked_fill(blank, 0), boxes_cxcywh=branches.boxes_cxcywh.masked_fill(blank, 0.1)
+    )

@@ -1,6 +1,11 @@
-"""Memory fusion for the detectors of mmdet that have a deformable encoder."""
+"""What this package adds to mmdet's detectors with deformable encoder: memory fusion, and proposals in small images."""
 
-from mmdet_stable.models.layers import MemoryFusionEncoder
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from mmdet_stable.models.layers import MemoryFusionEncoder, with_enough_tokens
 from mmdet_stable.utils import CheckedLoading
 
 
@@ -17,3 +22,12 @@ class MemoryFusionDetector(CheckedLoading):
         self.encoder = {key: value for key, value in encoder.items() if key != 'fusion'}
         super()._init_layers()
         self.encoder = MemoryFusionEncoder(**encoder)
+
+    def gen_encoder_output_proposals(
+        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor
+    ) -> Tuple[Tensor, Tensor]:
+        """mmdet's, also for images of fewer tokens than queries; waits for the device once, not at every size."""
+        if memory_mask is None:
+            memory_mask = torch.zeros(memory.shape[:2], dtype=torch.bool, device=memory.device)
+        enough = with_enough_tokens(memory, memory_mask, spatial_shapes.tolist(), self.num_queries)
+        return super().gen_encoder_output_proposals(*enough)

@@ -1,14 +1,17 @@
 """Hungarian matching of all layers and images at once, with one copy to the host."""
 
+import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import List, Optional, Sequence, Tuple
+from typing import FrozenSet, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from mmdet.models.task_modules.assigners import AssignResult, HungarianAssigner
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
+from mmdet.utils import ConfigType
+from mmengine.logging import MessageHub, print_log
 from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -16,8 +19,11 @@ from torch import Tensor
 from mmdet_stable.structures import BatchTargets, Branches, Matches
 from mmdet_stable.utils import cache_sized_parts
 
+from .invalid import ADVICE, describe_invalid, finite_sum
 from .match_costs import add_costs, has_batched_form
 from .pairwise import Pairwise
+
+MAX_LOST_BATCHES = 10  # skipped whole, after which nothing is being learned any more
 
 
 @TASK_UTILS.register_module()
@@ -32,12 +38,26 @@ class StableHungarianAssigner(HungarianAssigner):
         match_costs: configs of the costs to be summed, e.g. :class:`PositionModulatedFocalCost`, mmdet's
             ``BBoxL1Cost`` and ``IoUCost``. Other costs of boxes and scores work too, computed image by image; those
             that look at more, as masks, only in ``assign``.
+        on_invalid: what to do about an image with predictions that are not finite: ``'error'``, or ``'skip'``, which
+            matches none of its boxes in this step, warns, and counts it, in ``num_skipped`` and in the log as
+            ``skipped_images``. The indices of the last batch's stand in ``skipped``.
 
     Raises:
-        ValueError: while matching, if a cost is not finite; the message names image and branch.
+        ValueError: for an unknown ``on_invalid``; while matching, if predictions are not finite and ``on_invalid``
+            is ``'error'``, if ground truth is not, or if every image of 10 batches in a row was skipped. The message
+            names image, branch and term.
 
     Source: arXiv:2304.04742 Eq. 4; the assignment itself is DETR's (arXiv:2005.12872 Eq. 1).
     """
+
+    def __init__(self, match_costs: ConfigType, on_invalid: str = 'error') -> None:
+        super().__init__(match_costs=match_costs)
+        if on_invalid not in ('error', 'skip'):
+            raise ValueError(f"on_invalid={on_invalid!r}: known are 'error' and 'skip'")
+        self.on_invalid = on_invalid
+        self.skipped: FrozenSet[int] = frozenset()
+        self.num_skipped = 0
+        self._num_lost_batches = 0
 
     @torch.no_grad()
     def assign_batch(self, groups: Sequence[Branches], targets: BatchTargets) -> List[Matches]:
@@ -49,22 +69,26 @@ class StableHungarianAssigner(HungarianAssigner):
 
         Returns:
             One ``Matches`` per group; each branch and image contributes min(num_gts * num_copies, Q) pairs, ordered by
-            branch, image and, within each copy, ground truth.
+            branch, image and, within each copy, ground truth. A skipped image contributes none.
         """
         device = groups[0].logits.device
         shapes = [
             (*branches.logits.shape[:2], targets.labels.shape[1], branches.logits.shape[2]) for branches in groups
         ]
         sizes = [math.prod(shape) for shape in shapes]
+        sizes += [math.prod(shape[:2]) for shape in shapes]  # of finite_sum
         flat = torch.zeros(sum(sizes), device=device)
+        parts = flat.split(sizes)
         with torch.autocast(device.type, enabled=False):
-            for branches, shape, costs in zip(groups, shapes, flat.split(sizes)):
+            for branches, shape, costs, sums in zip(groups, shapes, parts, parts[len(groups) :]):
                 self._add_costs(branches, targets, costs.view(shape))
-        flat = flat.cpu()  # the one wait for the device
-        pairs = [
-            self._solve(costs.view(shape).numpy(), targets.num_gts, branches)
-            for branches, shape, costs in zip(groups, shapes, flat.split(sizes))
-        ]
+                sums.view(shape[:2]).copy_(finite_sum(branches))
+        parts = flat.cpu().split(sizes)  # the one wait for the device
+        costs = [part.view(shape).numpy() for part, shape in zip(parts, shapes)]
+        sums = [part.view(shape[:2]).numpy() for part, shape in zip(parts[len(groups) :], shapes)]
+        self.skipped = self._checked(groups, targets, costs, sums)
+        num_gts = [0 if image in self.skipped else num for image, num in enumerate(targets.num_gts)]
+        pairs = [self._solve(group_costs, num_gts, branches.num_copies) for group_costs, branches in zip(costs, groups)]
         inds = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device, non_blocking=True)
         return [
             Matches(*group_inds, num_branches=len(branches.logits))
@@ -106,23 +130,46 @@ class StableHungarianAssigner(HungarianAssigner):
         ):
             add_costs(self.match_costs, Pairwise(Branches(logits, boxes, ()), targets), part)
 
+    def _checked(
+        self,
+        groups: Sequence[Branches],
+        targets: BatchTargets,
+        costs: Sequence[np.ndarray],
+        sums: Sequence[np.ndarray],
+    ) -> FrozenSet[int]:
+        """The images to skip, for the costs (S, B, G, Q) and :func:`finite_sum` (S, B) of each group."""
+        skipped = set()
+        for branches, group_costs, group_sums in zip(groups, costs, sums):
+            for image, num in enumerate(targets.num_gts):
+                finite = np.isfinite(group_sums[:, image]) & np.isfinite(group_costs[:, image, :num]).all((1, 2))
+                if finite.all() or image in skipped:
+                    continue
+                problem = describe_invalid(self.match_costs, branches, targets, int(finite.argmin()), image)
+                if self.on_invalid == 'error' or not targets.boxes_xyxy[image].isfinite().all():
+                    raise ValueError(f'{problem} {ADVICE}')
+                skipped.add(image)
+                self.num_skipped += 1
+                print_log(f'{problem} Skipped in this step, as {self.num_skipped} so far.', 'current', logging.WARNING)
+        if self.on_invalid == 'skip':
+            MessageHub.get_current_instance().update_scalar('train/skipped_images', float(len(skipped)))
+            self._num_lost_batches = self._num_lost_batches + 1 if len(skipped) == len(targets.num_gts) else 0
+            if self._num_lost_batches == MAX_LOST_BATCHES:
+                raise ValueError(f'on_invalid="skip" has skipped all of {MAX_LOST_BATCHES} batches in a row. {ADVICE}')
+        return frozenset(skipped)
+
     @staticmethod
-    def _solve(costs: np.ndarray, num_gts: Sequence[int], branches: Branches) -> np.ndarray:
-        """Solve S x B problems of (G, Q); returns (4, M) int64 rows: branch, image, query, ground truth."""
+    def _solve(costs: np.ndarray, num_gts: Sequence[int], num_copies: int) -> np.ndarray:
+        """Solve S x B problems of (G, Q), in which each ground truth stands ``num_copies`` times.
+
+        Returns:
+            (4, M) int64 rows: branch, image, query, ground truth.
+        """
         problems = [(branch, image) for branch in range(len(costs)) for image in range(len(num_gts))]
 
         def solve(problem: Tuple[int, int]) -> np.ndarray:
             branch, image = problem
-            prefix, num = branches.prefixes[branch], num_gts[image]
-            cost = costs[branch, image, :num]
-            if not np.isfinite(cost).all():
-                raise ValueError(
-                    f'matching cost of image {image} of the batch is not finite in branch '
-                    f'"{prefix}loss": the predictions or the ground-truth boxes contain NaN or infinity. '
-                    'Look at the losses before this step: too high a learning rate and missing gradient clipping are '
-                    'the usual causes; in mixed precision, see whether it happens without --amp.'
-                )
-            copies, query_inds = linear_sum_assignment(np.tile(cost, (branches.num_copies, 1)))
+            num = num_gts[image]
+            copies, query_inds = linear_sum_assignment(np.tile(costs[branch, image, :num], (num_copies, 1)))
             gt_inds = copies % max(num, 1)
             return np.stack([np.full_like(gt_inds, branch), np.full_like(gt_inds, image), query_inds, gt_inds])
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
 
 from mmdet_stable.structures import BatchTargets, Branches
@@ -12,9 +13,9 @@ from tests.utils import golden, samples
 BOX_COSTS = [dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'), dict(type='IoUCost', iou_mode='giou', weight=2.0)]
 
 
-def assigner(type='StableHungarianAssigner', class_cost=None):
+def assigner(type='StableHungarianAssigner', class_cost=None, **settings):
     class_cost = class_cost or dict(type='PositionModulatedFocalCost', weight=2.0)
-    return TASK_UTILS.build(dict(type=type, match_costs=[class_cost, *BOX_COSTS]))
+    return TASK_UTILS.build(dict(type=type, match_costs=[class_cost, *BOX_COSTS], **settings))
 
 
 def pairs(matches, branch=0, image=0):
@@ -95,10 +96,67 @@ def test_an_image_is_matched_on_its_own():
     assert pairs(before, 0, 0) == pairs(after, 0, 0)
 
 
-def test_non_finite_predictions_are_named():
-    gts = samples((2, 2))
-    targets = BatchTargets.from_instances([s.gt_instances for s in gts], [s.metainfo for s in gts])
-    logits = torch.zeros(2, 2, 5, 7)
-    logits[1, 0] = np.nan
-    with pytest.raises(ValueError, match=r'image 0 of the batch is not finite in branch "d1.loss"'):
-        assigner().assign_batch([Branches(logits, torch.full((2, 2, 5, 4), 0.5), ('d0.', 'd1.'))], targets)
+class TestNotFinite:
+    """Two branches, two images of two boxes, five queries; image 0 is spoilt in the second branch."""
+
+    @staticmethod
+    def batch(spoil):
+        gts = samples((2, 2))
+        targets = BatchTargets.from_instances(
+            [s.gt_instances for s in gts], [dict(s.metainfo, img_path=f'{i}.jpg') for i, s in enumerate(gts)]
+        )
+        logits, boxes = torch.zeros(2, 2, 5, 7), torch.full((2, 2, 5, 4), 0.5)
+        spoil(logits[1, 0], boxes[1, 0])
+        return Branches(logits, boxes, ('d0.', 'd1.')), targets
+
+    @pytest.mark.parametrize(
+        'spoil,message',
+        [
+            (lambda logits, _: logits.fill_(np.nan), r'predicted logits are .*: PositionModulatedFocalCost\)'),
+            (lambda logits, _: logits.fill_(np.inf), r'predicted logits are .*: none\)'),
+            (lambda _, boxes: boxes.fill_(np.nan), r'predicted boxes are .*FocalCost, BBoxL1Cost, IoUCost\)'),
+            (lambda _, boxes: boxes.fill_(np.inf), r'predicted boxes are .*BBoxL1Cost.*\)'),
+        ],
+        ids=['nan_logits', 'infinite_logits', 'nan_boxes', 'infinite_boxes'],
+    )
+    def test_image_branch_and_term_are_named(self, spoil, message):
+        with pytest.raises(ValueError, match=r'0\.jpg: ' + message) as error:
+            self.match(spoil)
+        assert 'not finite in branch "d1.loss"' in str(error.value) and 'learning rate' in str(error.value)
+
+    @staticmethod
+    def match(spoil, matcher=None):
+        branches, targets = TestNotFinite.batch(spoil)
+        return (matcher or assigner()).assign_batch([branches], targets)[0]
+
+    def test_also_without_ground_truth(self):
+        gts = samples((0,))
+        targets = BatchTargets.from_instances([s.gt_instances for s in gts], [s.metainfo for s in gts])
+        branches = Branches(torch.full((1, 1, 5, 7), np.nan), torch.full((1, 1, 5, 4), 0.5), ('',))
+        with pytest.raises(ValueError, match='image 0 of the batch: predicted logits are not finite in branch "loss"'):
+            assigner().assign_batch([branches], targets)
+
+    def test_skipping_leaves_the_other_images(self):
+        matcher = assigner(on_invalid='skip')
+        expected = self.match(lambda *_: None)
+        matches = self.match(lambda logits, _: logits.fill_(np.nan), matcher)
+        assert matcher.skipped == {0} and matcher.num_skipped == 1 and matches.num_per_branch == 2
+        for branch in range(2):
+            assert pairs(matches, branch, 1) == pairs(expected, branch, 1) and not pairs(matches, branch, 0)
+        assert MessageHub.get_current_instance().get_scalar('train/skipped_images').current() == 1
+        self.match(lambda *_: None, matcher)
+        assert matcher.skipped == frozenset() and matcher.num_skipped == 1
+
+    def test_training_on_nothing_ends(self):
+        matcher = assigner(on_invalid='skip')
+        gts = samples((1,))
+        targets = BatchTargets.from_instances([s.gt_instances for s in gts], [s.metainfo for s in gts])
+        branches = Branches(torch.full((1, 1, 5, 7), np.nan), torch.full((1, 1, 5, 4), 0.5), ('',))
+        for _ in range(9):
+            matcher.assign_batch([branches], targets)
+        with pytest.raises(ValueError, match='has skipped all of 10 batches in a row'):
+            matcher.assign_batch([branches], targets)
+
+    def test_unknown_choice(self):
+        with pytest.raises(ValueError, match="on_invalid='ignore': known are 'error' and 'skip'"):
+            assigner(on_invalid='ignore')

@@ -1,0 +1,74 @@
+"""Checkpoints that survive a crash at any moment."""
+
+import shutil
+from collections import deque
+from pathlib import Path
+from typing import List
+
+from mmdet.registry import HOOKS
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmdet_stable.engine.checkpoints import AtomicBackend
+
+from .model import unwrapped_model
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """mmengine's ``CheckpointHook`` for local folders, without its three gaps: a file that is being written has no
+    name of a checkpoint yet, neither has ``last_checkpoint``, and an outdated checkpoint is removed only after its
+    successor is whole.
+
+    Before training it refuses a disk that has no room for a single checkpoint.
+
+    Args:
+        as in mmengine. With ``backend_args`` or ``out_dir`` of remote storage, use mmengine's hook.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, backend_args=dict(backend='atomic'), **kwargs)
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        model = unwrapped_model(runner)
+        # Weights, and the two moments of Adam.
+        needed = 3 * sum(value.numel() * value.element_size() for value in model.state_dict().values())
+        Path(self.out_dir).mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.out_dir).free
+        if is_main_process() and free < needed:
+            raise OSError(
+                f'{self.out_dir} has {free / 2**20:.0f} MB left, but a checkpoint needs about {needed / 2**20:.0f} MB; '
+                'make room, or choose another --work-dir'
+            )
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        """Save, then point to it, then remove what is outdated; each on its own leaves the folder usable."""
+        outdated = self._outdated(step)
+        runner.message_hub.update_info('keep_ckpt_ids', list(getattr(self, 'keep_ckpt_ids', ())))
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if is_main_process():
+            AtomicBackend().put(self.last_ckpt.encode(), Path(runner.work_dir) / 'last_checkpoint')
+            for old in outdated:
+                (Path(self.out_dir) / self.filename_tmpl.format(old)).unlink(missing_ok=True)
+
+    def _outdated(self, step: int) -> List[int]:
+        """Note the new checkpoint, and return the steps of those that exceed ``max_keep_ckpts``."""
+        if self.max_keep_ckpts <= 0 or step in self.keep_ckpt_ids:
+            return []
+        kept = [*self.keep_ckpt_ids, step]
+        self.keep_ckpt_ids = deque(kept[-self.max_keep_ckpts :], self.max_keep_ckpts)
+        return kept[: -self.max_keep_ckpts]
