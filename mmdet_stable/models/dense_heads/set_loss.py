@@ -3,14 +3,14 @@
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
-from mmdet.models.losses import QualityFocalLoss
+from mmdet.models.losses import GIoULoss, QualityFocalLoss
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import reduce_mean
 from mmengine.dist import is_distributed
 from torch import Tensor, nn
 
 from mmdet_stable.models.losses import PositionSupervisedLoss, rescale_targets
-from mmdet_stable.models.task_modules import Pairwise, iou_and_giou
+from mmdet_stable.models.task_modules import Pairwise, aligned_iou_and_giou
 from mmdet_stable.structures import BatchTargets, Branches, Matches
 
 TARGET_RESCALES = (None, 'one', 'max_iou')
@@ -75,18 +75,23 @@ class SetLoss:
             image_inds, gt_inds = (torch.cat(inds) for inds in zip(*(group.matches.ground_truth for group in groups)))
             pos_xyxy = bbox_cxcywh_to_xyxy(pos_cxcywh) * targets.whwh[image_inds]
             gt_xyxy = targets.boxes_xyxy[image_inds, gt_inds]
+            quality, giou = aligned_iou_and_giou(pos_xyxy, gt_xyxy)
             bbox = iou = pos_cxcywh.sum(-1)  # for no positives at all, where mmdet's losses would return scalars
             if len(image_inds):
                 gt_cxcywh = targets.boxes_cxcywh[image_inds, gt_inds]
                 bbox = self.loss_bbox(pos_cxcywh, gt_cxcywh, reduction_override='none').sum(-1)
-                iou = self.loss_iou(pos_xyxy, gt_xyxy, reduction_override='none')
-            with torch.no_grad():
-                quality, _ = iou_and_giou(pos_xyxy.unbind(-1), gt_xyxy.unbind(-1))
+                iou = self._iou_loss(pos_xyxy, gt_xyxy, giou)
 
             losses: Dict[str, Tensor] = {}
-            for group, *parts in zip(groups, quality.split(sizes), bbox.split(sizes), iou.split(sizes)):
+            for group, *parts in zip(groups, quality.detach().split(sizes), bbox.split(sizes), iou.split(sizes)):
                 losses.update(self._group_losses(group, targets, *parts))
         return losses
+
+    def _iou_loss(self, pos_xyxy: Tensor, gt_xyxy: Tensor, giou: Tensor) -> Tensor:
+        """(M,) weighted loss of the matched boxes; mmdet's GIoULoss, which waits for the device, only in effect."""
+        if type(self.loss_iou) is GIoULoss:
+            return self.loss_iou.loss_weight * (1 - giou)
+        return self.loss_iou(pos_xyxy, gt_xyxy, reduction_override='none')
 
     def _group_losses(
         self, group: LossGroup, targets: BatchTargets, quality: Tensor, bbox: Tensor, iou: Tensor

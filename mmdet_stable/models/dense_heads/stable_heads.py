@@ -3,10 +3,11 @@
 from typing import Dict, List, Optional
 
 from mmdet.models.dense_heads import ConditionalDETRHead, DABDETRHead, DeformableDETRHead, DETRHead, DINOHead
+from mmdet.models.layers import inverse_sigmoid
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.utils import InstanceList
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdet_stable.structures import Branches
 
@@ -55,13 +56,31 @@ class StableDABDETRHead(_StableHead, DABDETRHead):
     """mmdet's ``DABDETRHead`` with the set loss; see :class:`SetLossHead` for its arguments."""
 
 
+class _PredictsByLastLayer:
+    def predict(
+        self,
+        hidden_states: Tensor,
+        references: List[Tensor],
+        batch_data_samples: SampleList,
+        rescale: bool = True,
+    ) -> InstanceList:
+        """Detections, as mmdet's; the branches of layers before the last, which are for training, are left out."""
+        last = len(hidden_states) - 1
+        reference = inverse_sigmoid(references[last])
+        reference = nn.functional.pad(reference, (0, 4 - reference.shape[-1]))  # points have no size yet
+        logits = self.cls_branches[last](hidden_states[last])
+        boxes = (self.reg_branches[last](hidden_states[last]) + reference).sigmoid()
+        metas = [sample.metainfo for sample in batch_data_samples]
+        return self.predict_by_feat(logits[None], boxes[None], batch_img_metas=metas, rescale=rescale)
+
+
 @MODELS.register_module()
-class StableDeformableDETRHead(_StableHead, DeformableDETRHead):
+class StableDeformableDETRHead(_PredictsByLastLayer, _StableHead, DeformableDETRHead):
     """mmdet's ``DeformableDETRHead`` with the set loss; see :class:`SetLossHead` for its arguments."""
 
 
 @MODELS.register_module()
-class StableDINOHead(SetLossHead, DINOHead):
+class StableDINOHead(_PredictsByLastLayer, SetLossHead, DINOHead):
     """mmdet's ``DINOHead`` with the set loss; see :class:`SetLossHead` for its arguments."""
 
     def loss_by_feat(

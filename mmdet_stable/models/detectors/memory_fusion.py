@@ -13,13 +13,14 @@ class MemoryFusionDetector(CheckedLoading):
     """To be inherited from before mmdet's ``DeformableDETR`` or a detector derived from it.
 
     Args:
-        encoder: as in mmdet, plus ``fusion``: config of a memory fusion, e.g. ``dict(type='DenseMemoryFusion')``.
+        encoder: as in mmdet, plus ``fusion`` and ``num_cp`` of :class:`MemoryFusionEncoder`, e.g.
+            ``dict(fusion=dict(type='DenseMemoryFusion'), num_cp=6)``.
         Others: as in mmdet.
     """
 
     def _init_layers(self) -> None:
         encoder = self.encoder
-        self.encoder = {key: value for key, value in encoder.items() if key != 'fusion'}
+        self.encoder = {key: value for key, value in encoder.items() if key not in ('fusion', 'num_cp')}
         super()._init_layers()
         self.encoder = MemoryFusionEncoder(**encoder)
 

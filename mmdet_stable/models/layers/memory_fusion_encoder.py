@@ -1,9 +1,22 @@
 """Deformable encoder that carries a memory fusion."""
 
-from mmdet.models.layers import DeformableDetrTransformerEncoder
+from typing import Union
+
+import torch
+from mmdet.models.layers import DeformableDetrTransformerEncoder, DeformableDetrTransformerEncoderLayer
 from mmdet.registry import MODELS
 from mmdet.utils import OptConfigType
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+class CheckpointedEncoderLayer(DeformableDetrTransformerEncoderLayer):
+    """mmdet's layer, which keeps only its inputs for the backward pass, and computes itself again there."""
+
+    def forward(self, *args, **kwargs) -> Tensor:
+        if not self.training:
+            return super().forward(*args, **kwargs)
+        return checkpoint(super().forward, *args, use_reentrant=False, **kwargs)
 
 
 class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
@@ -12,15 +25,20 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
     Args:
         fusion: config of a memory fusion, e.g. ``dict(type='DenseMemoryFusion')``; width and depth are filled in here.
             None leaves mmdet's encoder.
+        num_cp: how many layers, from the first on, trade time for memory by activation checkpointing. It is torch's
+            own, which needs no fairscale and works under DistributedDataParallel.
         Others: as in mmdet.
     """
 
-    def __init__(self, *args, fusion: OptConfigType = None, **kwargs) -> None:
+    def __init__(self, *args, fusion: OptConfigType = None, num_cp: int = 0, **kwargs) -> None:
         self.fusion_cfg = fusion
+        self.num_checkpointed = num_cp
         super().__init__(*args, **kwargs)
 
     def _init_layers(self) -> None:
         super()._init_layers()
+        for index in range(self.num_checkpointed):
+            self.layers[index] = CheckpointedEncoderLayer(**self.layer_cfg)
         self.fusion = None
         if self.fusion_cfg is not None:
             self.fusion = MODELS.build(dict(self.fusion_cfg, embed_dims=self.embed_dims, num_layers=self.num_layers))
@@ -60,3 +78,12 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
                 )
             )
         return self.fusion(memories)
+
+    @staticmethod
+    def get_encoder_reference_points(
+        spatial_shapes: Tensor, valid_ratios: Tensor, device: Union[torch.device, str]
+    ) -> Tensor:
+        """mmdet's; waits for the device once, instead of at every size."""
+        return DeformableDetrTransformerEncoder.get_encoder_reference_points(
+            spatial_shapes.tolist(), valid_ratios, device
+        )

@@ -1,5 +1,5 @@
 from .match_costs import PositionModulatedFocalCost, add_costs, focal_cost, position_modulator
-from .pairwise import Pairwise, iou_and_giou
+from .pairwise import Pairwise, aligned_iou_and_giou
 from .stable_hungarian_assigner import StableHungarianAssigner
 
 __all__ = [
@@ -7,7 +7,7 @@ __all__ = [
     'PositionModulatedFocalCost',
     'StableHungarianAssigner',
     'add_costs',
+    'aligned_iou_and_giou',
     'focal_cost',
-    'iou_and_giou',
     'position_modulator',
 ]

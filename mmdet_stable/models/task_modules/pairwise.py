@@ -86,3 +86,18 @@ def iou_and_giou(boxes: Sequence[Tensor], others: Sequence[Tensor], eps: float =
     enclosure = torch.maximum(px2, gx2) - torch.minimum(px1, gx1)
     enclosure.mul_(torch.maximum(py2, gy2) - torch.minimum(py1, gy1)).clamp_(min=eps)
     return iou, union.div_(enclosure).add_(iou).sub_(1)
+
+
+def aligned_iou_and_giou(boxes: Tensor, others: Tensor, eps: float = 1e-6) -> Tuple[Tensor, Tensor]:
+    """IoU and generalised IoU of pairs of boxes, (M, 4) xyxy each; with gradient, and otherwise as above."""
+    overlap = (torch.minimum(boxes[:, 2:], others[:, 2:]) - torch.maximum(boxes[:, :2], others[:, :2])).clamp(min=0)
+    inter = overlap[:, 0] * overlap[:, 1]
+    union = (_areas(boxes) + _areas(others) - inter).clamp(min=eps)
+    hull = torch.maximum(boxes[:, 2:], others[:, 2:]) - torch.minimum(boxes[:, :2], others[:, :2])
+    enclosure = (hull[:, 0] * hull[:, 1]).clamp(min=eps)
+    iou = inter / union
+    return iou, iou - (enclosure - union) / enclosure
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
