@@ -35,4 +35,4 @@ def plot_sampling_points(image: np.ndarray, samples: SamplingPoints, output: Out
         axes.set_axis_off()
     figure.colorbar(dots, ax=panels, shrink=0.8, label='attention weight')
     figure.suptitle(title, fontsize=9)
-    figure.savefig(output, dpi=130)
+    figure.savefig(output, dpi=110)

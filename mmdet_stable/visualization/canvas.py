@@ -39,7 +39,7 @@ def new_panels(rows: int, columns: int, size: Tuple[float, float], shared: bool 
 def image_panels(rows: int, columns: int, image: np.ndarray, width: float = 3.2) -> Tuple[Figure, List[Axes]]:
     """Panels for images of the shape of ``image`` (H, W, 3), with room for a title."""
     height, pixels = image.shape[:2]
-    return new_panels(rows, columns, (width, width * height / pixels + 0.2))
+    return new_panels(rows, columns, (width, width * height / pixels + 0.3))
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str = '') -> None:

@@ -33,7 +33,7 @@ def plot_detections(
             axes = panels[row * len(found) + column]
             show_image(axes, image, name if row == 0 else '')
             draw_boxes(axes, boxes[row].boxes_xyxy, texts_of(boxes[row], classes), box_colours(boxes[row].labels))
-    figure.savefig(output, dpi=130)
+    figure.savefig(output, dpi=105)
 
 
 def texts_of(boxes: Boxes, classes: Sequence[str]) -> List[str]:

@@ -58,4 +58,4 @@ def plot_matching_trace(image: np.ndarray, trace: MatchingTrace, classes: Sequen
         draw_boxes(axes, boxes, [f'query {query}' for query in queries], colours, styles)
     for axes in panels[num_panels:]:
         axes.set_axis_off()
-    figure.savefig(output, dpi=130)
+    figure.savefig(output, dpi=105)
