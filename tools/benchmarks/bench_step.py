@@ -12,7 +12,7 @@ gradient clipping and AdamW. A loss or score that is not finite is an error.
 
 import argparse
 from pathlib import Path
-from typing import Callable, List, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import torch
 from host_syncs import HostSyncCounter
@@ -64,11 +64,12 @@ def main() -> None:
         print_row('inference', precision, '', steps, args)
 
 
-def build(config: str) -> nn.Module:
+def build(config: str, changes: Optional[dict] = None) -> nn.Module:
+    """The model of a config, with ``changes`` merged in and random weights."""
     cfg = get_config(config) if '::' in config else Config.fromfile(config)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
+    model = MODELS.build(Config._merge_a_into_b(changes or {}, cfg.model))
     model.init_weights()
     return model
 

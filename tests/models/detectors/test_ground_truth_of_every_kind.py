@@ -97,10 +97,10 @@ def test_fewer_encoder_tokens_than_queries(two_sizes):
 
 
 def test_enough_tokens_are_left_alone():
-    tokens = torch.ones(1, 20, 8), None, torch.tensor([[4, 4], [2, 2]])
+    tokens = torch.ones(1, 20, 8), torch.zeros(1, 20, dtype=torch.bool), [(4, 4), (2, 2)]
     assert all(a is b for a, b in zip(with_enough_tokens(*tokens, num_queries=20), tokens))
-    memory, _, shapes = with_enough_tokens(*tokens, num_queries=21)
-    assert memory.shape[1] == 21 and shapes.tolist() == [[4, 4], [2, 2], [1, 1]]
+    memory, mask, shapes = with_enough_tokens(*tokens, num_queries=21)
+    assert memory.shape[1] == mask.shape[1] == 21 and shapes == [(4, 4), (2, 2), (1, 1)]
 
 
 def test_nan_ground_truth_is_named():

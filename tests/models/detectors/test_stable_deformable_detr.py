@@ -207,3 +207,38 @@ def test_looking_forward_twice_changes_gradients_only():
     assert [reference.requires_grad for reference in outputs[1]] == [False, True, True, True]
     for plain, twice in zip(*outputs):
         torch.testing.assert_close(twice, plain)
+
+
+@pytest.mark.parametrize('fusion', [None, dict(type='UShapedMemoryFusion')], ids=['no_fusion', 'fusion'])
+def test_checkpointing_changes_memory_only(fusion):
+    """The same losses and gradients, from fewer values that are kept for the backward pass."""
+    results = []
+    models = [deformable(encoder=dict(fusion=fusion, num_cp=num)).train() for num in (0, 3)]
+    models[1].load_state_dict(models[0].state_dict())
+    for model in models:
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x):
+            losses = model.loss(IMAGES, samples((3, 1), (64, 96)))
+        sum(losses.values()).backward()
+        results.append((losses, {name: p.grad for name, p in model.named_parameters()}, sum(kept)))
+    for plain, checkpointed in zip(results[0][:2], results[1][:2]):
+        torch.testing.assert_close(checkpointed, plain)
+    assert results[1][2] < 0.8 * results[0][2]
+
+
+@pytest.mark.parametrize('config', [PLAIN, TWO_STAGE, STABLE_DINO], ids=['points', 'boxes', 'dino'])
+def test_predictions_come_from_the_last_layer(config):
+    """Those of mmdet's way, which runs the branches of all layers."""
+    model = build(tiny_model_cfg(config)) if config == STABLE_DINO else deformable(config)
+    for branch in model.bbox_head.reg_branches:  # which start at zero
+        torch.nn.init.normal_(branch[-1].weight, std=0.3)
+    model.eval()
+    batch = samples((3, 1), (64, 96))
+    with torch.no_grad():
+        states = model.forward_transformer(model.extract_feat(IMAGES), batch)
+        head = model.bbox_head
+        found = head.predict(**states, batch_data_samples=batch)
+        expected = head.predict_by_feat(*head(**states), batch_img_metas=[sample.metainfo for sample in batch])
+    for ours, all_layers in zip(found, expected):
+        torch.testing.assert_close(ours.bboxes, all_layers.bboxes)
+        torch.testing.assert_close(ours.scores, all_layers.scores)

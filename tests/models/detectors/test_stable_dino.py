@@ -38,6 +38,7 @@ SWITCHED_OFF = dict(
         )
     ),
     test_cfg=dict(nms=None),
+    dn_cfg=dict(_delete_=True, **get_config(DINO).model.dn_cfg),
 )
 
 

@@ -3,12 +3,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from mmdet.models.losses import GIoULoss
 from mmdet.models.task_modules.assigners.match_cost import BBoxL1Cost, FocalLossCost, IoUCost
 from mmdet.registry import TASK_UTILS
-from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
 from mmengine.structures import InstanceData
 
-from mmdet_stable.models.task_modules import Pairwise, PositionModulatedFocalCost, add_costs, position_modulator
+from mmdet_stable.models.task_modules import (
+    Pairwise,
+    PositionModulatedFocalCost,
+    add_costs,
+    aligned_iou_and_giou,
+    position_modulator,
+)
 from mmdet_stable.structures import BatchTargets, Branches
 from tests.utils import golden, golden_samples, samples, tensor
 
@@ -154,3 +161,18 @@ def test_permutation_of_queries():
 def test_negative_power_is_refused():
     with pytest.raises(ValueError, match='f2_power=-1'):
         PositionModulatedFocalCost(f2_power=-1)
+
+
+def test_aligned_boxes_are_mmdets_giou_with_its_gradient():
+    generator = torch.Generator().manual_seed(0)
+    corners, sizes = torch.rand(2, 40, 2, generator=generator) * 50, torch.rand(2, 40, 2, generator=generator) * 60
+    pred, gt = torch.cat([corners, corners + sizes], -1)
+    values, gradients = [], []
+    for function in (lambda *boxes: 1 - aligned_iou_and_giou(*boxes)[1], GIoULoss(reduction='none')):
+        boxes = pred.clone().requires_grad_()
+        values.append(function(boxes, gt))
+        values[-1].sum().backward()
+        gradients.append(boxes.grad)
+    torch.testing.assert_close(*values)
+    torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(aligned_iou_and_giou(pred, gt)[0], bbox_overlaps(pred, gt, is_aligned=True))
