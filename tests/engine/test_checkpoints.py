@@ -138,8 +138,10 @@ class TestHook:
         return runner
 
     def test_the_old_one_goes_after_the_new_one_is_there(self, runner, tmp_path):
+        (tmp_path / '.epoch_1.pth.77.part').touch()  # of a process that was killed
         hook = AtomicCheckpointHook(max_keep_ckpts=1)
         hook.before_train(runner)
+        assert not list(tmp_path.iterdir())
         for runner.epoch in range(3):
             hook._save_checkpoint(runner)
         assert runner.seen == [[], ['epoch_1.pth'], ['epoch_2.pth']]

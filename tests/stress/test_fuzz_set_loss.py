@@ -63,7 +63,7 @@ def sigmoid(x):
 
 
 def plain_costs(branches, targets, branch, image):
-    """(G, Q) cost of Eq. 4 with the weights of the released config, pair by pair, and the largest modulator."""
+    """(G, Q) cost of Eq. 4 with the weights of the released config, pair by pair, and whether float32 can tell it."""
     num, whwh = targets.num_gts[image], targets.whwh[image]
     logits, boxes = (value[branch, image].float() for value in branches[:2])
     pixels = (bbox_cxcywh_to_xyxy(boxes) * whwh).tolist()
@@ -73,14 +73,17 @@ def plain_costs(branches, targets, branch, image):
     modulator = np.clip((gious + 1) / 2, 0, 1) ** 0.5
     largest = modulator.max(initial=0)
     modulator = modulator / max(largest, 1e-8)
+    # Where not one pair is placed at all, as points far from points, rescaling makes rounding the modulator.
+    exact = largest > 1e-2
     costs = np.zeros_like(gious)
     for g, q in itertools.product(range(num), range(len(pixels))):
         score = sigmoid(logits[q, targets.labels[image, g]].item()) * min(modulator[g, q], 1)
+        exact &= score < 0.9999  # where the log of what is left of it is steep
         positive = -math.log(score + 1e-12) * 0.25 * (1 - score) ** 2
         negative = -math.log(1 - score + 1e-12) * 0.75 * score**2
         l1 = (boxes[q] - targets.boxes_cxcywh[image, g]).abs().sum().item()
         costs[g, q] = 2 * (positive - negative) + 5 * l1 - 2 * gious[g, q]
-    return costs, largest
+    return costs, exact
 
 
 @pytest.fixture(scope='module')
@@ -101,15 +104,13 @@ def test_matches_cost_as_little_as_the_plain_ones(assigner, batch):
     num_queries = branches.logits.shape[2]
     assert matches.num_per_branch == sum(min(num, num_queries) for num in targets.num_gts)
     for branch, image in itertools.product(range(len(branches.logits)), range(len(targets.num_gts))):
-        costs, largest_modulator = plain_costs(branches, targets, branch, image)
+        costs, exact = plain_costs(branches, targets, branch, image)
         chosen = (matches.branch_inds == branch) & (matches.image_inds == image)
         gts, queries = matches.gt_inds[chosen].numpy(), matches.query_inds[chosen].numpy()
         assert len(set(gts)) == len(set(queries)) == min(costs.shape)
-        # Where not one pair is placed at all, as points far from points, rescaling makes rounding the modulator.
-        # float32 rounds the score near 1, where the log of what is left of it is steep.
-        assert largest_modulator < 1e-2 or costs[gts, queries].sum() <= costs[
-            linear_sum_assignment(costs)
-        ].sum() + 1e-2 * max(len(gts), 1)
+        assert not exact or costs[gts, queries].sum() <= costs[linear_sum_assignment(costs)].sum() + 1e-2 * max(
+            len(gts), 1
+        )
 
 
 @given(
@@ -133,7 +134,7 @@ def test_position_supervised_loss(num, num_classes, scale, dtype, seed):
     weight = torch.where(is_positive, 0.25 * (t - p).abs() ** 2, 0.75 * p**2)
     expected = (weight * F.binary_cross_entropy_with_logits(exact, t, reduction='none')).sum(-1)
     assert loss.dtype == torch.float32 and loss.isfinite().all()
-    torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=1e-5 + 2e-7 * scale)
     loss.sum().backward()
     expected.sum().backward()
     assert logits.grad.isfinite().all()
