@@ -43,7 +43,7 @@ setup(
     install_requires=dependencies,
     extras_require={
         'demo': ['scikit-learn>=1.3'],
-        'dev': ['pytest>=8', 'ruff==0.17.5', 'pre-commit>=3', 'scikit-learn>=1.3'],
+        'dev': ['pytest>=8', 'hypothesis>=6', 'ruff==0.17.5', 'pre-commit>=3', 'scikit-learn>=1.3'],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

@@ -1,5 +1,6 @@
 """Checkpoints that are either whole or not there."""
 
+import logging
 import os
 import re
 import zipfile
@@ -52,7 +53,7 @@ def latest_checkpoint(work_dir: str) -> Optional[str]:
         problem = checkpoint_problem(path)
         if problem is None:
             return str(path)
-        print_log(f'{path} is passed over: {problem}', 'current', level='WARNING')
+        print_log(f'{path} is passed over: {problem}', 'current', logging.WARNING)
     return None
 
 

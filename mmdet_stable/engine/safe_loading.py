@@ -35,13 +35,18 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
         ) from error
     except (RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
-            f'{filename} is cut off, damaged, or no checkpoint of torch ({str(error).splitlines()[0]}). Copy it again, '
-            'or go on from an earlier one: --resume without a value finds the newest whole one'
+            f'{filename} is cut off, damaged, or no checkpoint of torch ({first_line(error)}). Copy it again, or go '
+            'on from an earlier one: --resume without a value finds the newest whole one'
         ) from error
     problem = contents_problem(checkpoint)
     if problem:
         raise ValueError(f'{filename} {problem}; expected a checkpoint of mmengine, or a dict of tensors')
     return checkpoint
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the rest of torch's advice."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def contents_problem(checkpoint: Any) -> Optional[str]:

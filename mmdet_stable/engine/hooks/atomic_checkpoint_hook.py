@@ -36,6 +36,9 @@ class AtomicCheckpointHook(CheckpointHook):
         # Weights, and the two moments of Adam.
         needed = 3 * sum(value.numel() * value.element_size() for value in model.state_dict().values())
         Path(self.out_dir).mkdir(parents=True, exist_ok=True)
+        if is_main_process():
+            for scratch in Path(self.out_dir).glob('.*.pth.*.part'):  # of a process that was killed
+                scratch.unlink()
         free = shutil.disk_usage(self.out_dir).free
         if is_main_process() and free < needed:
             raise OSError(

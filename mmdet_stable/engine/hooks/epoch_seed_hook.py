@@ -32,4 +32,6 @@ class EpochSeedHook(Hook):
         loader = runner.train_dataloader
         if loader.num_workers and 'seed' in getattr(loader.worker_init_fn, 'keywords', {}):
             loader._iterator = None  # ends workers that persist
-            loader.worker_init_fn = partial(loader.worker_init_fn, seed=seed)
+            loader.worker_init_fn = partial(
+                loader.worker_init_fn, seed=seed + 1
+            )  # the first must not draw what this one does

@@ -33,7 +33,7 @@ def describe_invalid(
     pairwise = Pairwise(one, image_targets(targets.of(branches), image))
     terms = [type(cost).__name__ for cost in match_costs if not cost_is_finite(cost, pairwise)]
     return (
-        f'{targets.img_names[image]}: {" and ".join(sources(one, pairwise.targets))} not finite in branch '
+        f'{targets.img_names[image]}: {" and ".join(sources(one, pairwise.targets))} are not finite in branch '
         f'"{branches.prefixes[branch]}loss" (terms of the matching cost: {", ".join(terms) or "none"}).'
     )
 
@@ -60,8 +60,8 @@ def cost_is_finite(cost: BaseMatchCost, pairwise: Pairwise) -> bool:
 def sources(one: Branches, targets: BatchTargets) -> List[str]:
     """What holds the first values that are not finite."""
     found = {
-        'boxes of the ground truth are': targets.boxes_xyxy,
-        'predicted logits are': one.logits,
-        'predicted boxes are': one.boxes_cxcywh,
+        'boxes of the ground truth': targets.boxes_xyxy,
+        'predicted logits': one.logits,
+        'predicted boxes': one.boxes_cxcywh,
     }
-    return [name for name, values in found.items() if not values.isfinite().all()] or ['the matching cost is']
+    return [name for name, values in found.items() if not values.isfinite().all()] or ['matching costs']

@@ -1,0 +1,170 @@
+"""Writing checkpoints, and choosing the one to go on from."""
+
+import os
+import resource
+import subprocess
+import sys
+import zipfile
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.logging import MessageHub, MMLogger
+
+from mmdet_stable.engine.checkpoints import AtomicBackend, checkpoint_problem, latest_checkpoint
+from mmdet_stable.engine.hooks import AtomicCheckpointHook
+from mmdet_stable.engine.launch import check_work_dir, resume
+
+
+def save(path, age=0):
+    """A whole checkpoint, saved ``age`` seconds ago."""
+    torch.save(dict(state_dict=dict(weight=torch.arange(5000.0))), path)
+    os.utime(path, (path.stat().st_mtime - age,) * 2)
+    return path
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def flip_a_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+
+
+class TestBackend:
+    def test_replaces_the_whole_file(self, tmp_path):
+        AtomicBackend().put(b'old', tmp_path / 'new' / 'file')
+        AtomicBackend().put(b'new', tmp_path / 'new' / 'file')
+        assert (tmp_path / 'new' / 'file').read_bytes() == b'new'
+        assert [path.name for path in (tmp_path / 'new').iterdir()] == ['file']
+
+    def test_a_disk_that_fills_up(self, tmp_path):
+        """A process that may write 1,000 bytes into a file: what was there stays, and nothing else does."""
+        (tmp_path / 'file').write_bytes(b'old')
+        code = (
+            'from mmdet_stable.engine.checkpoints import AtomicBackend\n'
+            'import resource\n'
+            'resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n'
+            f'AtomicBackend().put(bytes(3 * 2**20), {str(tmp_path / "file")!r})'
+        )
+        result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+        assert 'cannot write 3.0 MB to ' in result.stderr and 'Earlier files are intact' in result.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ['file'] and (tmp_path / 'file').read_bytes() == b'old'
+        assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
+
+
+class TestChoice:
+    def test_newest_whole_one(self, tmp_path):
+        assert latest_checkpoint(tmp_path) is None
+        old, new = save(tmp_path / 'epoch_1.pth', age=10), save(tmp_path / 'epoch_10.pth')
+        assert latest_checkpoint(tmp_path) == str(new)
+        os.utime(old, (new.stat().st_mtime,) * 2)  # of the same time, so the number counts
+        assert latest_checkpoint(tmp_path) == str(new)
+
+    @pytest.mark.parametrize('damage', [cut, flip_a_byte, lambda path: path.write_bytes(b'')])
+    def test_damaged_ones_are_named_and_passed_over(self, tmp_path, damage, caplog):
+        old, new = save(tmp_path / 'epoch_1.pth', age=10), save(tmp_path / 'epoch_2.pth')
+        (tmp_path / 'last_checkpoint').write_text(str(new))
+        logger = MMLogger.get_current_instance()
+        logger.addHandler(caplog.handler)
+        damage(new)
+        assert latest_checkpoint(tmp_path) == str(old)
+        logger.removeHandler(caplog.handler)
+        assert f'{new} is passed over: it is' in caplog.text
+
+    def test_a_half_written_pointer_does_not_matter(self, tmp_path):
+        path = save(tmp_path / 'iter_5.pth')
+        for text in ('', 'iter', str(tmp_path / 'none.pth')):
+            (tmp_path / 'last_checkpoint').write_text(text)
+            assert latest_checkpoint(tmp_path) == str(path)
+
+    def test_other_names_by_the_pointer(self, tmp_path):
+        (tmp_path / 'last_checkpoint').write_text(str(save(tmp_path / 'mine.pth')))
+        assert latest_checkpoint(tmp_path) == str(tmp_path / 'mine.pth')
+
+    def test_scratch_files_are_no_checkpoints(self, tmp_path):
+        save(tmp_path / '.epoch_3.pth.77.part')
+        assert latest_checkpoint(tmp_path) is None
+
+    def test_zip_files_of_others(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / 'epoch_1.pth', 'w') as archive:
+            archive.writestr('readme', 'text')
+        assert checkpoint_problem(tmp_path / 'epoch_1.pth') == 'it holds no data of torch.save'
+
+    def test_resuming(self, tmp_path):
+        """Where there is nothing to go on from, the config's own start counts."""
+        cfg = SimpleNamespace(work_dir=str(tmp_path), load_from='pretrained.pth', resume=None)
+        resume(cfg)
+        assert (cfg.resume, cfg.load_from) == (False, 'pretrained.pth')
+        path = save(tmp_path / 'epoch_1.pth')
+        resume(cfg)
+        assert (cfg.resume, cfg.load_from) == (True, str(path))
+        resume(cfg, 'mine.pth')
+        assert (cfg.resume, cfg.load_from) == (True, 'mine.pth')
+
+
+def test_work_dir_that_cannot_be_written(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(OSError, match=r'work dir .*/file/runs cannot be written to; choose another by --work-dir'):
+        check_work_dir(SimpleNamespace(work_dir=str(tmp_path / 'file' / 'runs')))
+    check_work_dir(SimpleNamespace(work_dir=str(tmp_path / 'runs')))
+    assert not list((tmp_path / 'runs').iterdir())
+
+
+class TestHook:
+    @pytest.fixture
+    def runner(self, tmp_path):
+        def save_checkpoint(out_dir, filename, **kwargs):
+            """What mmengine's does with the file; fails where ``full`` says so."""
+            seen.append(sorted(path.name for path in tmp_path.glob('*.pth')))
+            if runner.full:
+                raise OSError('No space left on device')
+            AtomicBackend().put(b'weights', os.path.join(out_dir, filename))
+
+        seen = []
+        runner = SimpleNamespace(
+            work_dir=str(tmp_path),
+            model=torch.nn.Linear(3, 3),
+            logger=MMLogger.get_instance('hook'),
+            message_hub=MessageHub.get_instance('hook' + tmp_path.name),
+            save_checkpoint=save_checkpoint,
+            full=False,
+            seen=seen,
+            epoch=0,
+            iter=0,
+        )
+        return runner
+
+    def test_the_old_one_goes_after_the_new_one_is_there(self, runner, tmp_path):
+        (tmp_path / '.epoch_1.pth.77.part').touch()  # of a process that was killed
+        hook = AtomicCheckpointHook(max_keep_ckpts=1)
+        hook.before_train(runner)
+        assert not list(tmp_path.iterdir())
+        for runner.epoch in range(3):
+            hook._save_checkpoint(runner)
+        assert runner.seen == [[], ['epoch_1.pth'], ['epoch_2.pth']]
+        assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_3.pth']
+        assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_3.pth')
+        runner.full, runner.epoch = True, 3
+        with pytest.raises(OSError, match='No space'):
+            hook._save_checkpoint(runner)
+        assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_3.pth']
+        assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_3.pth')
+
+    def test_keeps_as_many_as_mmengine(self, runner, tmp_path):
+        for keep, left in ((-1, 5), (2, 2)):
+            for path in tmp_path.iterdir():
+                path.unlink()
+            hook = AtomicCheckpointHook(max_keep_ckpts=keep)
+            hook.before_train(runner)
+            for runner.epoch in range(5):
+                hook._save_checkpoint(runner)
+            assert len(list(tmp_path.glob('*.pth'))) == left
+
+    def test_a_disk_without_room_is_refused_before_training(self, runner, monkeypatch):
+        usage = SimpleNamespace(free=10)
+        monkeypatch.setattr('shutil.disk_usage', lambda _: usage)
+        with pytest.raises(OSError, match='has 0 MB left, but a checkpoint needs about'):
+            AtomicCheckpointHook().before_train(runner)
