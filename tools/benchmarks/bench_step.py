@@ -21,6 +21,7 @@ from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from timing import alternating_medians, machine
 from torch import Tensor, nn
@@ -69,6 +70,7 @@ def build(config: str, changes: Optional[dict] = None) -> nn.Module:
     cfg = get_config(config) if '::' in config else Config.fromfile(config)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
+    MMLogger.get_current_instance().setLevel('WARNING')  # mmengine lists every weight that it initialises
     model = MODELS.build(Config._merge_a_into_b(changes or {}, cfg.model))
     model.init_weights()
     return model
