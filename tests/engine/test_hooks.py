@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from mmdet.registry import DATASETS
+from mmengine.hub import get_config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
@@ -237,7 +238,15 @@ class TestDenoisingNoise:
 
     def test_a_model_without_the_generator_is_refused(self):
         runner = self.runner(0)
-        runner.model = build(tiny_model_cfg())  # with mmdet's generator
+        runner.model = build(
+            tiny_model_cfg(
+                overrides=dict(
+                    dn_cfg=dict(
+                        _delete_=True, **get_config('mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py').model.dn_cfg
+                    )
+                )
+            )
+        )
         with pytest.raises(ValueError, match='StableDINO has CdnQueryGenerator: set type="DNQueryGenerator"'):
             DenoisingNoiseHook().before_train(runner)
 

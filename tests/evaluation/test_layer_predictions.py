@@ -18,7 +18,7 @@ DEFORMABLE = 'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py'
 TWO_STAGE = 'mmdet::deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py'
 DAB_TWO_STAGE = dict(
     type='DABDeformableDETR',
-    bbox_head=dict(type='DNDeformableDETRHead', loss_cls=dict(loss_weight=1.0)),
+    bbox_head=dict(type='StableDeformableDETRHead', loss_cls=dict(loss_weight=1.0)),
     train_cfg=dict(assigner=dict(type='StableHungarianAssigner')),
 )
 WIDE = dict(width=256, num_heads=8, num_layers=2, num_levels=4)  # width 256 is hard-coded in mmdet
@@ -66,7 +66,9 @@ def model_of(name):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_the_last_layer_is_what_is_detected(name):
     model, batch = model_of(name), batch_of()
+    hooks = num_hooks(model)
     predictions = predict_layers(model, batch)
+    assert num_hooks(model) == hooks
     scores = class_scores(model, predictions.decoder.logits[-1])
     with torch.no_grad():
         detections = model.test_step(batch)
@@ -75,7 +77,10 @@ def test_the_last_layer_is_what_is_detected(name):
     num_layers = len(predictions.decoder.logits)
     first = 0 if name in WITH_PROPOSALS else 1
     assert predictions.layers == tuple(range(first, num_layers + 1)) and num_layers == model.decoder.num_layers
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def num_hooks(model):
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
 @pytest.mark.parametrize('name', WITH_PROPOSALS)

@@ -29,9 +29,9 @@ class Pairwise:
     @cached_property
     def logits(self) -> Tensor:
         """(S, B, G, Q) logit that query q gives to the class of ground truth g."""
-        logits = self.branches.logits.transpose(2, 3)
-        inds = self.targets.labels[None, :, :, None].expand(len(logits), -1, -1, logits.shape[3])
-        return logits.gather(2, inds)
+        labels = self.targets.labels
+        images = torch.arange(len(labels), device=labels.device)[:, None]
+        return self.branches.logits.transpose(2, 3)[:, images, labels]
 
     @cached_property
     def l1(self) -> Tensor:
