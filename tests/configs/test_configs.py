@@ -5,6 +5,8 @@ import json
 import re
 from functools import lru_cache
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import DATASETS
@@ -97,6 +99,9 @@ def test_objects365_as_it_comes(tmp_path):
         file = tmp_path / dataset.ann_file
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(dict(images=[image], annotations=[box], categories=categories)))
+        picture = tmp_path / dataset.data_prefix.img / 'patch8' / 'objects365_v1_00420917.jpg'
+        picture.parent.mkdir(parents=True)
+        cv2.imwrite(str(picture), np.zeros((60, 90, 3), np.uint8))
         dataset = DATASETS.build(dict(dataset, data_root=str(tmp_path), pipeline=[]))
         check_dataset(dataset, cfg.model.bbox_head.num_classes, 'data')
         info = dataset.get_data_info(0)
