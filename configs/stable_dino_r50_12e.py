@@ -4,7 +4,7 @@ _base_ = 'dino/dino_r50_12e.py'
 model = dict(
     type='StableDINO',
     encoder=dict(fusion=dict(type='DenseMemoryFusion')),
-    dn_cfg=dict(  # as in the released code, where negatives are as near as positives
+    dn_cfg=dict(  # the released code's, whose negatives are as near as positives; padding is left out of it here
         _delete_=True,
         type='DNQueryGenerator',
         num_queries=100,

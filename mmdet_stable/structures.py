@@ -4,7 +4,7 @@ Sizes used in every shape of this package: S branches (decoder layers, encoder),
 G the largest number of ground truths of an image of the batch, P positives of a branch.
 """
 
-from typing import Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -198,6 +198,11 @@ class DenoisingLayout(NamedTuple):
     def is_padded(self) -> bool:
         """Whether any image leaves slots empty."""
         return min(self.num_shown) < self.num_slots
+
+    def without(self, images: Iterable[int]) -> 'DenoisingLayout':
+        """The same, showing no ground truth of some images."""
+        num_shown = (0 if image in images else num for image, num in enumerate(self.num_shown))
+        return self._replace(num_shown=tuple(num_shown))
 
     def spread(self, *values: Tensor) -> Tuple[Tensor, ...]:
         """Copy values of the ground truths, (B, G, ...), to all slots, (B, T, ...)."""

@@ -125,7 +125,9 @@ def metafile(rows: List[Row]) -> str:
 
 
 def collection_of(detector: str) -> str:
-    return {'DINO': 'DINO', 'DABDETR': 'DAB-DETR', 'StableDINO': 'Stable-DINO'}.get(detector, 'DN-DETR')
+    if detector.startswith('DN'):
+        return 'DN-DETR'
+    return {'DINO': 'DINO', 'DABDETR': 'DAB-DETR'}.get(detector, 'Stable-DINO')  # and what its Table 5 compares
 
 
 if __name__ == '__main__':

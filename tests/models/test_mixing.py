@@ -164,6 +164,14 @@ def test_cell(detector, part):
     assert len(model.eval().predict(images, batch)) == 2
 
 
+def test_ddq_detr_takes_images_of_few_tokens():
+    """It fills up its queries itself."""
+    model = build(model_cfg('DDQ-DETR', dict(MATRIX['DDQ-DETR'][1]['fusion'], num_queries=60))).train()
+    images, batch = torch.randn(2, 3, 32, 48), samples((3, 1), (32, 48))
+    total, _ = model.parse_losses(model.loss(images, batch))
+    assert total.isfinite() and len(model.eval().predict(images, batch)) == 2
+
+
 def test_the_documented_matrix_is_this_one():
     """A type, or ``yes``, where a cell works, and ``-``, with the number of a footnote, where it does not."""
     table = re.findall(r'^\| ([^|]+) \|(.+)\|$', (ROOT / 'docs' / 'mixing.md').read_text(), flags=re.M)

@@ -5,8 +5,8 @@ python tools/benchmarks/run.py --device cuda --size 800 1216 --batch-size 2 --re
 python tools/benchmarks/run.py --only set_loss crowded stages
 python tools/benchmarks/run.py --only step --side mmdet      # mmdet alone, without ratios
 
-Times are medians, taken in turns. Memory is torch's peak on a GPU; on a CPU, what the forward pass keeps for the
-backward pass.
+Times are medians, taken in turns. Memory comes on top of models and optimisers: torch's peak on a GPU; on a CPU, what
+the forward pass keeps for the backward pass.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional
 
 import bench_set_loss
 import torch
-from bench_step import OURS, THEIRS, build, detect, make_samples, train_step
+from bench_step import DTYPES, OURS, THEIRS, build, detect, make_samples, train_step
 from host_syncs import HostSyncCounter
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
@@ -73,10 +73,12 @@ class ModelStep:
         if not value.isfinite():
             raise ValueError(f'{type(self.model).__name__} in {self.precision} gave {value}')
 
-    def forward(self) -> None:
+    def forward(self) -> Optional[dict]:
+        """Of a training step, with what it keeps for the backward pass; nothing of inference is kept."""
         self.model.train()
-        if self.training:
-            self.model.loss(self.images, self.samples)
+        dtype = DTYPES[self.precision]
+        with torch.autocast(self.images.device.type, dtype, enabled=dtype != torch.float32):
+            return self.model.loss(self.images, self.samples) if self.training else None
 
 
 class Contest(NamedTuple):
@@ -187,11 +189,12 @@ def measure(contest: Contest, args: argparse.Namespace) -> Dict[str, object]:
 
 
 def memory(step, device: str) -> int:
-    """Bytes: the peak of one step on a GPU; on a CPU, what the forward pass keeps, without parameters."""
+    """Bytes on top of models and optimisers: the peak of a step on a GPU; on a CPU, what the forward pass keeps."""
     if device == 'cuda':
         torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
         step()
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_allocated() - before
     kept: Dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:

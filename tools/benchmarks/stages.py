@@ -13,7 +13,7 @@ from torch import nn
 def stage_times(model: nn.Module, run: Callable, repeats: int, device: str) -> Dict[str, float]:
     """Median milliseconds that each stage of ``run`` spends, the time of stages within it taken off.
 
-    "rest" is what belongs to no stage: backward pass and optimiser in a training step.
+    "rest" is what belongs to no stage, as gradient clipping.
     """
     head = model.bbox_head
     matching = 'assign_batch' if hasattr(head.assigner, 'assign_batch') else 'assign'
@@ -25,7 +25,7 @@ def stage_times(model: nn.Module, run: Callable, repeats: int, device: str) -> D
         'decoder': (model, 'forward_decoder'),
         'matching': (head.assigner, matching),
         'losses': (head, 'loss'),
-        'detections of the last layer': (head, 'predict'),
+        'detections': (head, 'predict'),
         'backward': (torch.Tensor, 'backward'),
         'optimiser': (torch.optim.AdamW, 'step'),
     }

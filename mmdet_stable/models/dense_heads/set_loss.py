@@ -75,7 +75,7 @@ class SetLoss:
             image_inds, gt_inds = (torch.cat(inds) for inds in zip(*(group.matches.ground_truth for group in groups)))
             pos_xyxy = bbox_cxcywh_to_xyxy(pos_cxcywh) * targets.whwh[image_inds]
             gt_xyxy = targets.boxes_xyxy[image_inds, gt_inds]
-            quality, giou = aligned_iou_and_giou(pos_xyxy, gt_xyxy)
+            quality, giou = aligned_iou_and_giou(pos_xyxy, gt_xyxy, getattr(self.loss_iou, 'eps', 1e-6))
             bbox = iou = pos_cxcywh.sum(-1)  # for no positives at all, where mmdet's losses would return scalars
             if len(image_inds):
                 gt_cxcywh = targets.boxes_cxcywh[image_inds, gt_inds]

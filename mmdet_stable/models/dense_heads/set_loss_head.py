@@ -16,6 +16,8 @@ from mmdet_stable.structures import BatchTargets, Branches, DenoisingLayout, One
 from .float32 import compute_in_float32
 from .set_loss import LossGroup, SetLoss
 
+BLANK_LOGIT = -20.0  # of a query that is in no loss: the class losses there vanish
+
 
 class SetLossHead:
     """To be inherited from before one of mmdet's DETR heads; parameters, inputs and loss keys stay the same.
@@ -97,7 +99,8 @@ class SetLossHead:
         targets = BatchTargets.from_instances(gt_instances, img_metas)
         num_dn = dn_meta['num_denoising_queries'] if dn_meta else 0
         layers = [f'd{i}.' for i in range(len(logits) - 1)] + ['']
-        num_o2m = self.one_to_many.num_queries if self.one_to_many else 0
+        one_to_many = self.one_to_many if self.training else None  # of which there are none at test time
+        num_o2m = one_to_many.num_queries if one_to_many else 0
         # One split, whose gradient is one concatenation; slices would each be padded with zeros and added.
         sizes = [num_dn, logits.shape[2] - num_dn - num_o2m, num_o2m]
         dn_logits, logits, o2m_logits = logits.split(sizes, dim=2)
@@ -105,8 +108,8 @@ class SetLossHead:
         matching = [Branches(logits, boxes, tuple(layers))]
         if encoder is not None:
             matching.append(encoder)
-        if self.one_to_many:
-            _, num_copies, loss_weight = self.one_to_many
+        if one_to_many:
+            _, num_copies, loss_weight = one_to_many
             prefixes = tuple(f'{layer}o2m_' for layer in layers)
             matching.append(Branches(o2m_logits, o2m_boxes, prefixes, num_copies=num_copies, loss_weight=loss_weight))
         all_matches = self.assigner.assign_batch(matching, targets)
@@ -118,6 +121,7 @@ class SetLossHead:
             branches = Branches(dn_logits, dn_boxes, tuple(f'{layer}dn_' for layer in layers))
             if self.assigner.skipped:
                 branches = blanked(branches, self.assigner.skipped)
+                layout = layout.without(self.assigner.skipped)
             matches = layout.matches(len(layers), dn_logits.device)
             valid = layout.valid(dn_logits.device) if layout.ignore_padding and layout.is_padded else None
             groups.append(LossGroup(branches, matches, self.dn_loss_cls, valid))
@@ -143,7 +147,8 @@ def blanked(branches: Branches, images: Iterable[int]) -> Branches:
     blank = torch.zeros(branches.logits.shape[1], dtype=torch.bool, device=branches.logits.device)
     blank[list(images)] = True
     blank = blank[:, None, None]
-    # A tenth, not zero: boxes without area would be at a kink of the box losses.
+    # Boxes of a tenth: boxes without area would be at a kink of the box losses.
     return branches._replace(
-        logits=branches.logits.masked_fill(blank, 0), boxes_cxcywh=branches.boxes_cxcywh.masked_fill(blank, 0.1)
+        logits=branches.logits.float().masked_fill(blank, BLANK_LOGIT),
+        boxes_cxcywh=branches.boxes_cxcywh.masked_fill(blank, 0.1),
     )

@@ -18,6 +18,8 @@ class MemoryFusionDetector(CheckedLoading):
         Others: as in mmdet.
     """
 
+    fills_up_queries = True  # where an image has fewer tokens than there are queries
+
     def _init_layers(self) -> None:
         encoder = self.encoder
         self.encoder = {key: value for key, value in encoder.items() if key not in ('fusion', 'num_cp')}
@@ -30,5 +32,6 @@ class MemoryFusionDetector(CheckedLoading):
         """mmdet's, also for images of fewer tokens than queries; waits for the device once, not at every size."""
         if memory_mask is None:
             memory_mask = torch.zeros(memory.shape[:2], dtype=torch.bool, device=memory.device)
-        enough = with_enough_tokens(memory, memory_mask, spatial_shapes.tolist(), self.num_queries)
+        needed = self.num_queries if self.fills_up_queries else 0
+        enough = with_enough_tokens(memory, memory_mask, spatial_shapes.tolist(), needed)
         return super().gen_encoder_output_proposals(*enough)

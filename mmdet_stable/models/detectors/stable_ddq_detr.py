@@ -20,6 +20,8 @@ class StableDDQDETR(MemoryFusionDetector, DDQDETR):
         ValueError: for a head, loss or denoising generator of this package.
     """
 
+    fills_up_queries = False  # DDQ-DETR does itself, and looks for the tokens in the memory
+
     def __init__(self, *args, dn_cfg: ConfigType, **kwargs) -> None:
         if 'type' in dn_cfg:
             raise ValueError(

@@ -15,7 +15,7 @@ from .one_to_many import OneToManyDetector
 class StableDINO(OneToManyDetector, MemoryFusionDetector, DINO):
     """mmdet's ``DINO`` of any width, whose encoder may carry a memory fusion.
 
-    A checkpoint of mmdet's DINO loads into it; only the weights of the fusion are missing then.
+    A checkpoint of mmdet's DINO loads into it without ``one_to_many``; only the weights of the fusion are missing then.
 
     Args:
         encoder: as in mmdet, plus ``fusion``, see :class:`MemoryFusionDetector`.

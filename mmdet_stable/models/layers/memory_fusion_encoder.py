@@ -28,6 +28,9 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
         num_cp: how many layers, from the first on, trade time for memory by activation checkpointing. It is torch's
             own, which needs no fairscale and works under DistributedDataParallel.
         Others: as in mmdet.
+
+    Raises:
+        ValueError: if ``num_cp`` exceeds the number of layers.
     """
 
     def __init__(self, *args, fusion: OptConfigType = None, num_cp: int = 0, **kwargs) -> None:
@@ -37,6 +40,8 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
 
     def _init_layers(self) -> None:
         super()._init_layers()
+        if self.num_checkpointed > self.num_layers:
+            raise ValueError(f'encoder.num_cp={self.num_checkpointed}: there are only {self.num_layers} layers')
         for index in range(self.num_checkpointed):
             self.layers[index] = CheckpointedEncoderLayer(**self.layer_cfg)
         self.fusion = None

@@ -12,7 +12,8 @@ def with_enough_tokens(
     """What proposals are made of, with at least as many tokens as there are queries to choose.
 
     A small or very narrow image has fewer, at which ``topk`` would fail. It gets the missing ones as a further level: a
-    row of tokens without content, whose proposals are spread along the middle of the image.
+    row of tokens without content, whose proposals are spread along the middle of the image or, where there are five
+    levels already, lie in its corner.
 
     Args:
         memory: (B, N, D) encoder tokens.

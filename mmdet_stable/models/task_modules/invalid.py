@@ -14,8 +14,8 @@ from .pairwise import Pairwise
 ADVICE = (
     'Look at the losses before this step: too high a learning rate and missing gradient clipping '
     '(optim_wrapper.clip_grad) are the usual causes. In mixed precision, see whether it happens without --amp, and use '
-    'optim_wrapper.dtype="bfloat16", whose range is that of float32. To go on without such images, set '
-    'model.train_cfg.assigner.on_invalid="skip".'
+    'optim_wrapper.dtype="bfloat16", whose range is that of float32. Where only outputs overflow, now and then, '
+    'model.train_cfg.assigner.on_invalid="skip" goes on without such images.'
 )
 
 

@@ -23,6 +23,7 @@ from .invalid import ADVICE, describe_invalid, finite_sum
 from .match_costs import add_costs, has_batched_form
 from .pairwise import Pairwise
 
+WORTH_THREADS = 2**19  # costs; fewer are solved before a thread pool has started
 MAX_LOST_BATCHES = 10  # skipped whole, after which nothing is being learned any more
 
 
@@ -108,7 +109,15 @@ class StableHungarianAssigner(HungarianAssigner):
         Returns:
             AssignResult: ``gt_inds`` (Q,): 0 for background, i + 1 for ground truth i; ``labels`` (Q,): -1 for
                 background.
+
+        Raises:
+            ValueError: with ``on_invalid='skip'``, as mmdet's heads, which call this, would not leave the image out.
         """
+        if self.on_invalid == 'skip':
+            raise ValueError(
+                'assigner.on_invalid="skip" needs a head of mmdet_stable, which leaves the image out of its losses, '
+                'e.g. bbox_head.type="StableDINOHead"; with this head, set it to "error"'
+            )
         if not all(map(has_batched_form, self.match_costs)):
             return super().assign(pred_instances, gt_instances, img_meta, **kwargs)
         targets = BatchTargets.from_instances([gt_instances], [img_meta])
@@ -173,6 +182,8 @@ class StableHungarianAssigner(HungarianAssigner):
             gt_inds = copies % max(num, 1)
             return np.stack([np.full_like(gt_inds, branch), np.full_like(gt_inds, image), query_inds, gt_inds])
 
+        if costs.size < WORTH_THREADS:
+            return np.concatenate(list(map(solve, problems)), axis=1)
         # scipy releases the interpreter lock while it solves.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             return np.concatenate(list(pool.map(solve, problems)), axis=1)

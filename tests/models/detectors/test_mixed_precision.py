@@ -11,7 +11,7 @@ from tests.models.detectors.test_ground_truth_of_every_kind import dn_detr, stab
 from tests.utils import samples
 
 MODELS = dict(stable_dino=stable_dino, dn_detr=dn_detr, dn_deformable=lambda: dn_deformable(as_two_stage=True))
-IMAGES = torch.randn(2, 3, 96, 128)
+IMAGES = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize('model', MODELS.values(), ids=MODELS)
@@ -52,12 +52,12 @@ def test_training_in_bfloat16_learns_and_predicts(model):
     model = model().train()
     optimizer = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=5e-4), clip_grad=dict(max_norm=0.1))
     batch, losses = samples((3, 1)), []
-    for _ in range(12):
+    for _ in range(24):
         with torch.autocast('cpu', torch.bfloat16):
             loss, _ = model.parse_losses(model.loss(IMAGES, batch))
         optimizer.update_params(loss)
         losses.append(loss.item())
-    assert sum(losses[-3:]) < sum(losses[:3])
+    assert sum(losses[-6:]) < sum(losses[:6])  # the denoising queries differ at every step
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         results = model.eval().predict(IMAGES, copy.deepcopy(batch))
     assert all(result.pred_instances.bboxes.isfinite().all() and len(result.pred_instances) for result in results)
@@ -86,6 +86,7 @@ def test_skipping_an_image_that_overflows(overflowing):
     """The step goes on with the other image, and every gradient is finite."""
     overflowing.bbox_head.assigner.on_invalid = 'skip'
     losses = overflowing.loss(IMAGES, samples((3, 2)))
+    assert max(losses.values()) < 20  # nor does what stands in for the predictions swell the losses that are logged
     assert overflowing.bbox_head.assigner.skipped == {0}
     assert all(value.isfinite().all() for value in losses.values())
     sum(losses.values()).sum().backward()

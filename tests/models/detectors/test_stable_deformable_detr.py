@@ -188,8 +188,9 @@ def test_positions_of_proposals_at_width_256_are_mmdets():
         (PLAIN, dict(mixed_selection=True), 'mixed_selection=True .* set as_two_stage=True'),
         (PLAIN, dict(look_forward_twice=True), 'look_forward_twice=True .* set with_box_refine=True'),
         (TWO_STAGE, dict(one_to_many=dict(num_queries=24, num_copies=0)), 'num_copies must be at least 1'),
+        (TWO_STAGE, dict(encoder=dict(num_cp=4)), 'encoder.num_cp=4: there are only 3 layers'),
     ],
-    ids=['mixed_selection', 'look_forward_twice', 'copies'],
+    ids=['mixed_selection', 'look_forward_twice', 'copies', 'checkpointing'],
 )
 def test_settings_that_do_not_fit(config, model, message):
     with pytest.raises(ValueError, match=message):
@@ -242,3 +243,10 @@ def test_predictions_come_from_the_last_layer(config):
     for ours, all_layers in zip(found, expected):
         torch.testing.assert_close(ours.bboxes, all_layers.bboxes)
         torch.testing.assert_close(ours.scores, all_layers.scores)
+
+
+def test_losses_at_test_time():
+    """As a hook may ask for on validation data: without one-to-many queries there are none of their losses."""
+    model = deformable(detector='HDeformableDETR', one_to_many=dict(ONE_TO_MANY, num_queries=8)).eval()
+    losses = model.loss(IMAGES, samples((3, 1), (64, 96)))
+    assert not [key for key in losses if 'o2m_' in key] and sum(losses.values()).isfinite()

@@ -157,6 +157,11 @@ class TestNotFinite:
         with pytest.raises(ValueError, match='has skipped all of 10 batches in a row'):
             matcher.assign_batch([branches], targets)
 
+    def test_heads_that_would_not_skip(self):
+        preds = InstanceData(scores=torch.zeros(5, 7), bboxes=torch.rand(5, 4))
+        with pytest.raises(ValueError, match='needs a head of mmdet_stable'):
+            assigner(on_invalid='skip').assign(preds, samples((1,))[0].gt_instances, dict(img_shape=(96, 128)))
+
     def test_unknown_choice(self):
         with pytest.raises(ValueError, match="on_invalid='ignore': known are 'error' and 'skip'"):
             assigner(on_invalid='ignore')
