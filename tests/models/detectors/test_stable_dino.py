@@ -348,19 +348,10 @@ def test_config_only_changes_what_differs():
 
 @pytest.mark.parametrize('num_gts', [(3, 1), (0, 0), (500, 2)], ids=str)
 def test_denoising_queries_of_our_own(num_gts):
-    """The generator of DN-DETR with the released Stable-DINO's settings, in place of mmdet's."""
-    dn_cfg = dict(
-        _delete_=True,
-        type='DNQueryGenerator',
-        num_queries=20,
-        box_noise='corners',
-        box_noise_scale=1.0,
-        label_flip_prob=0.25,
-        negatives='near',
-        indicator=False,
-    )
-    model = build(tiny_model_cfg(overrides=dict(dn_cfg=dn_cfg))).train()
-    assert model.state_dict().keys() == build(tiny_model_cfg()).state_dict().keys()
+    """The generator of DN-DETR in place of mmdet's: the same weights, and bounded in a crowded image."""
+    model = build(tiny_model_cfg(overrides=dict(dn_cfg=dict(num_queries=20)))).train()
+    theirs = build(tiny_model_cfg(overrides=dict(dn_cfg=copy.deepcopy(SWITCHED_OFF['dn_cfg']))))
+    assert model.state_dict().keys() == theirs.state_dict().keys()
     losses = model.loss(torch.randn(2, 3, 64, 96), samples(num_gts, (64, 96)))
     assert all(value.isfinite() for value in losses.values())
     sum(losses.values()).backward()
