@@ -1,16 +1,23 @@
-"""What this package adds to mmdet's detectors with deformable encoder: memory fusion, and proposals in small images."""
+"""What this package adds to all of mmdet's detectors with deformable encoder."""
 
 from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
 
-from mmdet_stable.models.layers import MemoryFusionEncoder, with_enough_tokens
+from mmdet_stable.models.layers import (
+    MemoryFusionEncoder,
+    skip_attention_weights,
+    use_deformable_attention,
+    with_enough_tokens,
+)
 from mmdet_stable.utils import CheckedLoading
 
 
 class MemoryFusionDetector(CheckedLoading):
     """To be inherited from before mmdet's ``DeformableDETR`` or a detector derived from it.
+
+    Brings memory fusion, proposals in images of few tokens, faster attention, and errors where checkpoints do not fit.
 
     Args:
         encoder: as in mmdet, plus ``fusion`` and ``num_cp`` of :class:`MemoryFusionEncoder`, e.g.
@@ -19,6 +26,11 @@ class MemoryFusionDetector(CheckedLoading):
     """
 
     fills_up_queries = True  # where an image has fewer tokens than there are queries
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        use_deformable_attention(self)
+        skip_attention_weights(self)
 
     def _init_layers(self) -> None:
         encoder = self.encoder

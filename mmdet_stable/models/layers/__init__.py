@@ -1,16 +1,21 @@
 from .any_width_dino_decoder import AnyWidthDinoDecoder
 from .dab_deformable_decoder import DABDeformableDecoder
+from .deformable_attention import DeformableAttention, use_deformable_attention
 from .denoising import DNQueryGenerator, denoising_attention_mask
 from .look_forward_twice_decoder import LookForwardTwiceDecoder
 from .memory_fusion_encoder import MemoryFusionEncoder
 from .proposals import with_enough_tokens
+from .self_attention import skip_attention_weights
 
 __all__ = [
     'AnyWidthDinoDecoder',
     'DABDeformableDecoder',
     'DNQueryGenerator',
+    'DeformableAttention',
     'LookForwardTwiceDecoder',
     'MemoryFusionEncoder',
     'denoising_attention_mask',
+    'skip_attention_weights',
+    'use_deformable_attention',
     'with_enough_tokens',
 ]

@@ -6,8 +6,6 @@ import torch
 from mmdet.models.layers import DinoTransformerDecoder, coordinate_to_encoding, inverse_sigmoid
 from torch import Tensor, nn
 
-from .self_attention import skip_attention_weights
-
 
 class AnyWidthDinoDecoder(DinoTransformerDecoder):
     """mmdet's DINO decoder, whose query positions are encoded with half the embedding width instead of a fixed 128.
@@ -18,7 +16,6 @@ class AnyWidthDinoDecoder(DinoTransformerDecoder):
 
     def _init_layers(self) -> None:
         super()._init_layers()
-        skip_attention_weights(self.layers)
         if self.embed_dims % 4:
             raise ValueError(
                 f'decoder embed_dims={self.embed_dims}: the encoding of box coordinates needs a multiple of 4'

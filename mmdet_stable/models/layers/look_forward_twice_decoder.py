@@ -6,8 +6,6 @@ import torch
 from mmdet.models.layers import DeformableDetrTransformerDecoder, inverse_sigmoid
 from torch import Tensor, nn
 
-from .self_attention import skip_attention_weights
-
 
 class LookForwardTwiceDecoder(DeformableDetrTransformerDecoder):
     """mmdet's decoder of Deformable-DETR, whose refined boxes keep their gradient for the head.
@@ -16,10 +14,6 @@ class LookForwardTwiceDecoder(DeformableDetrTransformerDecoder):
 
     Source: arXiv:2203.03605 Sec. 3.5.
     """
-
-    def _init_layers(self) -> None:
-        super()._init_layers()
-        skip_attention_weights(self.layers)
 
     def forward(self, *args, reference_points: Tensor, reg_branches: nn.ModuleList, **kwargs) -> Tuple[Tensor, Tensor]:
         """As mmdet's: states (K, B, Q, D) of K layers, and the boxes (K, B, Q, 4) that they refine to."""

@@ -1,0 +1,110 @@
+import copy
+
+import pytest
+import torch
+from mmcv.ops import MultiScaleDeformableAttention
+from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+
+from mmdet_stable.models.layers import DeformableAttention, use_deformable_attention
+from mmdet_stable.models.layers.deformable_attention import weighted_samples
+from tests.utils import build, tiny_model_cfg
+
+MAPS = {'four': [(6, 9), (3, 5), (2, 3), (1, 2)], 'one': [(7, 4)], 'one_cell': [(1, 1), (1, 1)]}
+
+
+def sampling_inputs(shapes, batch=2, queries=11, heads=3, width=5, points=2, dtype=torch.float64):
+    shapes = torch.tensor(shapes)
+    value = torch.randn(batch, shapes.prod(1).sum(), heads, width, dtype=dtype)
+    sampled = (batch, queries, heads, len(shapes), points)
+    locations = torch.rand(*sampled, 2, dtype=dtype) * 1.6 - 0.3  # also outside of the maps
+    return value, shapes, locations, torch.rand(sampled, dtype=dtype)
+
+
+@pytest.mark.parametrize('shapes', MAPS.values(), ids=MAPS)
+@pytest.mark.parametrize('queries', [11, 0])
+def test_samples_and_gradients_are_mmcvs(shapes, queries):
+    value, shapes, locations, weights = sampling_inputs(shapes, queries=queries)
+    results = []
+    for function in (weighted_samples, multi_scale_deformable_attn_pytorch):
+        leaves = [tensor.clone().requires_grad_() for tensor in (value, locations, weights)]
+        output = function(leaves[0], shapes, leaves[1], leaves[2])
+        (output * torch.linspace(-1, 1, 15)).sum().backward()
+        results.append([output, *(leaf.grad for leaf in leaves)])
+    assert results[0][0].shape == (2, queries, 15)
+    for ours, theirs in zip(*results):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+def test_half_precision_samples_in_float32():
+    value, shapes, locations, weights = sampling_inputs(MAPS['four'], dtype=torch.float32)
+    output = weighted_samples(value.bfloat16(), shapes, locations, weights)
+    assert output.dtype == torch.bfloat16
+    exact = weighted_samples(value.bfloat16().float(), shapes, locations, weights)
+    torch.testing.assert_close(output, exact.bfloat16(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf'), -float('inf'), 1e30])
+def test_locations_that_are_not_finite_stay_with_their_query(bad):
+    value, shapes, locations, weights = sampling_inputs(MAPS['four'])
+    expected = weighted_samples(value, shapes, locations, weights)
+    locations[0, 3, 1, 2, 0, 1] = bad
+    output = weighted_samples(value, shapes, locations, weights)
+    hit = torch.zeros_like(output, dtype=torch.bool)
+    hit[0, 3, 5:10] = True  # the second of three heads
+    assert torch.equal(output[~hit], expected[~hit])
+    assert torch.isnan(output[hit]).all() == (bad != 1e30)
+
+
+@pytest.mark.parametrize('coordinates', [2, 4])
+@pytest.mark.parametrize('batch_first', [True, False])
+@pytest.mark.parametrize('masked', [True, False])
+def test_attention_is_mmcvs(coordinates, batch_first, masked):
+    theirs = MultiScaleDeformableAttention(24, num_heads=3, num_points=2, dropout=0.0, batch_first=batch_first)
+    theirs.sampling_offsets.weight.data.normal_()
+    theirs.sampling_offsets.bias.data += torch.rand(3 * 4 * 2 * 2)  # away from the kinks at pixel centres
+    theirs.attention_weights.weight.data.normal_()
+    ours = copy.deepcopy(theirs)
+    use_deformable_attention(ours)
+    assert type(ours) is DeformableAttention and ours.state_dict().keys() == theirs.state_dict().keys()
+    shapes = torch.tensor(MAPS['four'])
+    sizes = shapes.prod(1)
+    value, query, query_pos = (torch.randn(2, n, 24) for n in (sizes.sum(), 11, 11))
+    if not batch_first:
+        value, query, query_pos = (tensor.transpose(0, 1) for tensor in (value, query, query_pos))
+    inputs = dict(
+        value=value,
+        query_pos=query_pos,
+        key_padding_mask=torch.rand(2, sizes.sum()) < 0.3 if masked else None,
+        reference_points=torch.rand(2, 11, 4, coordinates),
+        spatial_shapes=shapes,
+        level_start_index=sizes.cumsum(0) - sizes,
+    )
+    outputs, gradients = [], []
+    for attention in (ours, theirs):
+        output = attention(query, **inputs)
+        output.square().sum().backward()
+        outputs.append(output)
+        gradients.append([parameter.grad for parameter in attention.parameters()])
+    assert outputs[0].shape == query.shape
+    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-6)
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * b.abs().max().item())
+
+
+def test_value_and_identity_default_to_the_query():
+    theirs = MultiScaleDeformableAttention(24, num_heads=3, num_levels=1, dropout=0.0, batch_first=True)
+    theirs.sampling_offsets.weight.data.normal_()
+    ours = copy.deepcopy(theirs)
+    use_deformable_attention(ours)
+    query = torch.randn(2, 28, 24)
+    inputs = dict(
+        reference_points=torch.rand(2, 28, 1, 2),
+        spatial_shapes=torch.tensor(MAPS['one']),
+        level_start_index=torch.tensor([0]),
+    )
+    torch.testing.assert_close(ours(query, **inputs), theirs(query, **inputs), rtol=1e-5, atol=1e-6)
+
+
+def test_detectors_use_it_everywhere():
+    attentions = [m for m in build(tiny_model_cfg()).modules() if isinstance(m, MultiScaleDeformableAttention)]
+    assert len(attentions) > 1 and {type(attention) for attention in attentions} == {DeformableAttention}
