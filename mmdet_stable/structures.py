@@ -4,7 +4,7 @@ Sizes used in every shape of this package: S branches (decoder layers, encoder),
 G the largest number of ground truths of an image of the batch, P positives of a branch.
 """
 
-from typing import Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -131,6 +131,7 @@ class Matches(NamedTuple):
     Attributes:
         branch_inds, image_inds, query_inds, gt_inds: (M,) int64 on the predictions' device.
         num_branches: S.
+        skipped_images: images whose predictions are not finite, to be left out of all losses.
     """
 
     branch_inds: Tensor
@@ -138,6 +139,7 @@ class Matches(NamedTuple):
     query_inds: Tensor
     gt_inds: Tensor
     num_branches: int
+    skipped_images: FrozenSet[int] = frozenset()
 
     @property
     def query(self) -> Tuple[Tensor, Tensor, Tensor]:

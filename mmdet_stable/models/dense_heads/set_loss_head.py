@@ -113,15 +113,16 @@ class SetLossHead:
             prefixes = tuple(f'{layer}o2m_' for layer in layers)
             matching.append(Branches(o2m_logits, o2m_boxes, prefixes, num_copies=num_copies, loss_weight=loss_weight))
         all_matches = self.assigner.assign_batch(matching, targets)
-        if self.assigner.skipped:
-            matching = [blanked(branches, self.assigner.skipped) for branches in matching]
+        skipped = all_matches[0].skipped_images
+        if skipped:
+            matching = [blanked(branches, skipped) for branches in matching]
         groups = [LossGroup(branches, matches, self.loss_cls) for branches, matches in zip(matching, all_matches)]
         if dn_meta:
             layout = dn_meta.get('layout') or DenoisingLayout.of_mmdet(dn_meta, targets.num_gts)
             branches = Branches(dn_logits, dn_boxes, tuple(f'{layer}dn_' for layer in layers))
-            if self.assigner.skipped:
-                branches = blanked(branches, self.assigner.skipped)
-                layout = layout.without(self.assigner.skipped)
+            if skipped:
+                branches = blanked(branches, skipped)
+                layout = layout.without(skipped)
             matches = layout.matches(len(layers), dn_logits.device)
             valid = layout.valid(dn_logits.device) if layout.ignore_padding and layout.is_padded else None
             groups.append(LossGroup(branches, matches, self.dn_loss_cls, valid))

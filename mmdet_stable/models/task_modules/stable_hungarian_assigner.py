@@ -41,7 +41,7 @@ class StableHungarianAssigner(HungarianAssigner):
             that look at more, as masks, only in ``assign``.
         on_invalid: what to do about an image with predictions that are not finite: ``'error'``, or ``'skip'``, which
             matches none of its boxes in this step, warns, and counts it, in ``num_skipped`` and in the log as
-            ``skipped_images``. The indices of the last batch's stand in ``skipped``.
+            ``skipped_images``.
 
     Raises:
         ValueError: for an unknown ``on_invalid``; while matching, if predictions are not finite and ``on_invalid``
@@ -56,7 +56,6 @@ class StableHungarianAssigner(HungarianAssigner):
         if on_invalid not in ('error', 'skip'):
             raise ValueError(f"on_invalid={on_invalid!r}: known are 'error' and 'skip'")
         self.on_invalid = on_invalid
-        self.skipped: FrozenSet[int] = frozenset()
         self.num_skipped = 0
         self._num_lost_batches = 0
 
@@ -87,12 +86,12 @@ class StableHungarianAssigner(HungarianAssigner):
         parts = flat.cpu().split(sizes)  # the one wait for the device
         costs = [part.view(shape).numpy() for part, shape in zip(parts, shapes)]
         sums = [part.view(shape[:2]).numpy() for part, shape in zip(parts[len(groups) :], shapes)]
-        self.skipped = self._checked(groups, targets, costs, sums)
-        num_gts = [0 if image in self.skipped else num for image, num in enumerate(targets.num_gts)]
+        skipped = self._checked(groups, targets, costs, sums)
+        num_gts = [0 if image in skipped else num for image, num in enumerate(targets.num_gts)]
         pairs = [self._solve(group_costs, num_gts, branches.num_copies) for group_costs, branches in zip(costs, groups)]
         inds = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device, non_blocking=True)
         return [
-            Matches(*group_inds, num_branches=len(branches.logits))
+            Matches(*group_inds, len(branches.logits), skipped)
             for branches, group_inds in zip(groups, inds.split([group.shape[1] for group in pairs], dim=1))
         ]
 

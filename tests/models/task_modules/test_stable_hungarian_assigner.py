@@ -140,12 +140,12 @@ class TestNotFinite:
         matcher = assigner(on_invalid='skip')
         expected = self.match(lambda *_: None)
         matches = self.match(lambda logits, _: logits.fill_(np.nan), matcher)
-        assert matcher.skipped == {0} and matcher.num_skipped == 1 and matches.num_per_branch == 2
+        assert matches.skipped_images == {0} and matcher.num_skipped == 1 and matches.num_per_branch == 2
         for branch in range(2):
             assert pairs(matches, branch, 1) == pairs(expected, branch, 1) and not pairs(matches, branch, 0)
         assert MessageHub.get_current_instance().get_scalar('train/skipped_images').current() == 1
-        self.match(lambda *_: None, matcher)
-        assert matcher.skipped == frozenset() and matcher.num_skipped == 1
+        matches = self.match(lambda *_: None, matcher)
+        assert not matches.skipped_images and matcher.num_skipped == 1
 
     def test_training_on_nothing_ends(self):
         matcher = assigner(on_invalid='skip')
