@@ -2,7 +2,7 @@
 mmdet's DINO R50.
 
 Prints median time, ratio, host syncs and (on CUDA) peak memory. A training step is forward, losses, backward,
-gradient clipping and AdamW. A loss or score that is not finite is an error.
+gradient clipping and the config's optimiser. A loss or score that is not finite is an error.
 
     python tools/benchmarks/bench_step.py --device cuda --precision fp32 bf16 fp16
     python tools/benchmarks/bench_step.py --size 256 320 --repeats 3          # small, for a CPU
@@ -22,6 +22,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.logging import MMLogger
+from mmengine.registry import OPTIMIZERS
 from mmengine.structures import InstanceData
 from timing import alternating_medians, machine
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def main() -> None:
     args = parser.parse_args()
     register_all_modules()
     models = [build(config).to(args.device) for config in (args.ours, args.theirs)]
-    optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-6) for model in models]
+    optimizers = [build_optimizer(config, model) for config, model in zip((args.ours, args.theirs), models)]
     images = torch.randn(args.batch_size, 3, *args.size, device=args.device)
 
     print(f'{machine(args.device)}; batch {args.batch_size} of {args.size[0]} x {args.size[1]}\n')
@@ -65,15 +66,24 @@ def main() -> None:
         print_row('inference', precision, '', steps, args)
 
 
+def load(config: str) -> Config:
+    return get_config(config) if '::' in config else Config.fromfile(config)
+
+
 def build(config: str, changes: Optional[dict] = None) -> nn.Module:
     """The model of a config, with ``changes`` merged in and random weights."""
-    cfg = get_config(config) if '::' in config else Config.fromfile(config)
+    cfg = load(config)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     MMLogger.get_current_instance().setLevel('WARNING')  # mmengine lists every weight that it initialises
     model = MODELS.build(Config._merge_a_into_b(changes or {}, cfg.model))
     model.init_weights()
     return model
+
+
+def build_optimizer(config: str, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of a config, with a learning rate that leaves the model as it is."""
+    return OPTIMIZERS.build(dict(load(config).optim_wrapper.optimizer, params=model.parameters(), lr=1e-6))
 
 
 def make_samples(batch_size: int, num_boxes: int, size: List[int], device: str) -> List[DetDataSample]:

@@ -16,7 +16,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional
 
 import bench_set_loss
 import torch
-from bench_step import DTYPES, OURS, THEIRS, build, detect, make_samples, train_step
+from bench_step import DTYPES, OURS, THEIRS, build, build_optimizer, detect, make_samples, train_step
 from host_syncs import HostSyncCounter
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
@@ -62,7 +62,7 @@ class ModelStep:
         self.precision = precision
         self.images = torch.randn(args.batch_size, 3, *args.size, device=args.device)
         self.samples = make_samples(args.batch_size, boxes, args.size, args.device)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
+        self.optimizer = build_optimizer(config, self.model)
         self.scaler = torch.amp.GradScaler(args.device, enabled=precision == 'fp16')
 
     def __call__(self) -> None:
