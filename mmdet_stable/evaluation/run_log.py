@@ -162,7 +162,7 @@ def flatten(node: object, prefix: str = '') -> Iterator[Tuple[str, object]]:
 # What tools/train.py and mmengine write into a saved config by themselves, and what changes nothing in training.
 LAUNCH_SETTINGS = (
     *('launcher', 'resume', 'load_from', 'work_dir', 'model_wrapper_cfg'),
-    *('num_workers', 'persistent_workers', 'backend_args'),
+    *('num_workers', 'persistent_workers', 'backend_args', 'fused', '_delete_'),
 )
 
 
