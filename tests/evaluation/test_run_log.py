@@ -101,7 +101,8 @@ def test_differing_settings():
     a = Config.fromfile(ROOT / 'configs' / 'stable_dino_r50_12e.py')
     b = Config.fromfile(ROOT / 'configs' / 'stable_dino_r50_12e.py')
     b.merge_from_dict({'model.neck.num_outs': 5, 'resume': True, 'work_dir': 'x'})
-    b.merge_from_dict({'optim_wrapper.optimizer.fused': False, 'model.bbox_head._delete_': True})
+    b.optim_wrapper.optimizer.fused = False
+    b.model.bbox_head.loss_cls['_delete_'] = True
     b.model.bbox_head.pop('target_rescale')
     assert differing_settings(a, b) == ['model.bbox_head.target_rescale', 'model.neck.num_outs']
     assert differing_settings(a, b, ['neck', 'resume', 'work_dir', 'fused', '_delete_']) == [
