@@ -11,11 +11,11 @@ from tests.utils import ROOT, build, samples, shrink
 EXAMPLES = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'mixing.md').read_text(), flags=re.S)
 
 
-def test_there_are_three_examples():
-    assert len(EXAMPLES) == 3
+def test_there_are_four_examples():
+    assert len(EXAMPLES) == 4
 
 
-@pytest.mark.parametrize('text', EXAMPLES, ids=['cost', 'loss_and_cost', 'fusion'])
+@pytest.mark.parametrize('text', EXAMPLES, ids=['cost', 'loss_and_cost', 'fusion', 'hooks'])
 def test_example_trains_and_predicts(text, tmp_path):
     path = tmp_path / 'example.py'
     path.write_text(text)
