@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument('--precision', nargs='+', default=['fp32'], choices=DTYPES)
     parser.add_argument('--size', nargs=2, type=int, default=[800, 1216], metavar=('HEIGHT', 'WIDTH'))
     parser.add_argument('--batch-size', type=int, default=2)
-    parser.add_argument('--boxes', nargs='+', type=int, default=[7, 60], help='ground truths per image')
+    parser.add_argument('--boxes', nargs='+', type=int, default=[7, 60], help='ground truths of an image')
     parser.add_argument('--repeats', type=int, default=10, help='steps to take the median of')
     args = parser.parse_args()
     register_all_modules()
@@ -86,11 +86,13 @@ def build_optimizer(config: str, model: nn.Module) -> torch.optim.Optimizer:
     return OPTIMIZERS.build(dict(load(config).optim_wrapper.optimizer, params=model.parameters(), lr=1e-6))
 
 
-def make_samples(batch_size: int, num_boxes: int, size: List[int], device: str) -> List[DetDataSample]:
+def make_samples(batch_size: int, most_boxes: int, size: List[int], device: str) -> List[DetDataSample]:
+    """Every second image has half the boxes, as batches are uneven."""
     height, width = size
     limits = torch.tensor([width / 2, height / 2], device=device)
     samples = []
-    for _ in range(batch_size):
+    for index in range(batch_size):
+        num_boxes = most_boxes - index % 2 * (most_boxes // 2)
         corners = torch.rand(num_boxes, 2, device=device) * limits
         sizes = (torch.rand(num_boxes, 2, device=device) * 0.4 + 0.05) * limits
         meta = dict(img_shape=tuple(size), batch_input_shape=tuple(size), scale_factor=(1.0, 1.0))

@@ -5,8 +5,8 @@ python tools/benchmarks/run.py --device cuda --size 800 1216 --batch-size 2 --re
 python tools/benchmarks/run.py --only set_loss crowded stages
 python tools/benchmarks/run.py --only step --side mmdet      # mmdet alone, without ratios
 
-Times are medians, taken in turns. Memory comes on top of models and optimisers: torch's peak on a GPU; on a CPU, what
-the forward pass keeps for the backward pass.
+Times are medians, taken in turns. Syncs are those of the forward pass and the losses. Memory comes on top of models and
+optimisers: torch's peak on a GPU; on a CPU, what the forward pass keeps for the backward pass.
 """
 
 import argparse
@@ -74,11 +74,13 @@ class ModelStep:
             raise ValueError(f'{type(self.model).__name__} in {self.precision} gave {value}')
 
     def forward(self) -> Optional[dict]:
-        """Of a training step, with what it keeps for the backward pass; nothing of inference is kept."""
+        """Without backward pass and optimiser."""
+        if not self.training:
+            return self()
         self.model.train()
         dtype = DTYPES[self.precision]
         with torch.autocast(self.images.device.type, dtype, enabled=dtype != torch.float32):
-            return self.model.loss(self.images, self.samples) if self.training else None
+            return self.model.loss(self.images, self.samples)
 
 
 class Contest(NamedTuple):
@@ -179,7 +181,7 @@ def measure(contest: Contest, args: argparse.Namespace) -> Dict[str, object]:
     row = dict(what=contest.what, against=contest.against, aim=contest.aim)
     for side, step, milliseconds in zip(sides, steps, times):
         with HostSyncCounter(torch.device(args.device)) as counter:
-            step()
+            step.forward()
         row[f'ms_{side}'], row[f'syncs_{side}'] = milliseconds, counter.count
         row[f'mib_{side}'] = memory(step, args.device) / 2**20
     if len(sides) == 2:

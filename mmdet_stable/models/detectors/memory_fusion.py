@@ -7,8 +7,8 @@ from torch import Tensor
 
 from mmdet_stable.models.layers import (
     MemoryFusionEncoder,
-    skip_attention_weights,
     use_deformable_attention,
+    use_fused_self_attention,
     with_enough_tokens,
 )
 from mmdet_stable.utils import CheckedLoading
@@ -30,7 +30,7 @@ class MemoryFusionDetector(CheckedLoading):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         use_deformable_attention(self)
-        skip_attention_weights(self)
+        use_fused_self_attention(self)
 
     def _init_layers(self) -> None:
         encoder = self.encoder

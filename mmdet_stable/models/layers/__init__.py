@@ -5,7 +5,7 @@ from .denoising import DNQueryGenerator, denoising_attention_mask
 from .look_forward_twice_decoder import LookForwardTwiceDecoder
 from .memory_fusion_encoder import MemoryFusionEncoder
 from .proposals import with_enough_tokens
-from .self_attention import skip_attention_weights
+from .self_attention import use_fused_self_attention
 
 __all__ = [
     'AnyWidthDinoDecoder',
@@ -15,7 +15,7 @@ __all__ = [
     'LookForwardTwiceDecoder',
     'MemoryFusionEncoder',
     'denoising_attention_mask',
-    'skip_attention_weights',
     'use_deformable_attention',
+    'use_fused_self_attention',
     'with_enough_tokens',
 ]
