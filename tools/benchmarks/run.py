@@ -126,6 +126,13 @@ def checkpointing(args: argparse.Namespace) -> Iterator[Contest]:
     yield Contest('activation checkpointing', 'none', steps, 1.35)
 
 
+def compiled(args: argparse.Namespace) -> Iterator[Contest]:
+    for name, training in (('training step', True), ('inference', False)):
+        option = dict(compile_layers=dict(dynamic=False))
+        steps = [ModelStep(args, OURS, training=training, changes=changes) for changes in (option, None)]
+        yield Contest(f'torch.compile of layers, {name}', 'none', steps, 1.0)
+
+
 def denoising(args: argparse.Namespace) -> Iterator[Contest]:
     for name, training in (('training step', True), ('inference', False)):
         steps = [ModelStep(args, config, training=training) for config in (DN_DETR, DAB_DETR)]
@@ -138,7 +145,7 @@ def mixed(args: argparse.Namespace) -> Iterator[Contest]:
         yield Contest(f'training step, {precision}', 'fp32', steps, 0.7)
 
 
-BENCHES = [set_loss, step, inference, fusion, crowded, checkpointing, denoising, mixed]
+BENCHES = [set_loss, step, inference, fusion, crowded, checkpointing, compiled, denoising, mixed]
 
 
 def main() -> None:

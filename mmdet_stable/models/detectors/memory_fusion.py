@@ -3,6 +3,7 @@
 from typing import Optional, Tuple
 
 import torch
+from mmdet.utils import OptConfigType
 from torch import Tensor
 
 from mmdet_stable.models.layers import (
@@ -22,15 +23,20 @@ class MemoryFusionDetector(CheckedLoading):
     Args:
         encoder: as in mmdet, plus ``fusion`` and ``num_cp`` of :class:`MemoryFusionEncoder`, e.g.
             ``dict(fusion=dict(type='DenseMemoryFusion'), num_cp=6)``.
+        compile_layers: arguments of ``torch.compile``, by which every layer of encoder and decoder is compiled when it
+            first runs, e.g. ``dict()`` or ``dict(dynamic=False)``; None leaves that out.
         Others: as in mmdet.
     """
 
     fills_up_queries = True  # where an image has fewer tokens than there are queries
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, compile_layers: OptConfigType = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         use_deformable_attention(self)
         use_fused_self_attention(self)
+        if compile_layers is not None:
+            for layer in [*self.encoder.layers, *self.decoder.layers]:
+                layer.compile(**compile_layers)
 
     def _init_layers(self) -> None:
         encoder = self.encoder

@@ -351,6 +351,28 @@ def test_config_only_changes_what_differs():
     assert model.encoder.fusion.fusion.proj.weight.shape == (256, 7 * 256)
 
 
+def test_compiled_layers_compute_the_same():
+    """Also at another size of images and number of queries, for which layers are compiled anew."""
+    plain = build(tiny_model_cfg()).train()
+    compiled = build(tiny_model_cfg(overrides=dict(compile_layers=dict(backend='eager')))).train()
+    compiled.load_state_dict(plain.state_dict())
+    layers = [*compiled.encoder.layers, *compiled.decoder.layers]
+    assert all(layer._compiled_call_impl for layer in layers)
+    for size, num_gts in (((64, 96), (3, 1)), ((96, 64), (2, 5))):
+        images, batch = torch.randn(2, 3, *size), samples(num_gts, size)
+        for model in (plain, compiled):
+            model.zero_grad()
+            torch.manual_seed(5)  # of the denoising queries
+            model.losses = model.loss(images.clone(), copy.deepcopy(batch))
+            sum(model.losses.values()).sum().backward()
+        for name, value in plain.losses.items():
+            torch.testing.assert_close(compiled.losses[name], value, msg=name)
+        for (name, a), b in zip(plain.named_parameters(), compiled.parameters()):
+            torch.testing.assert_close(
+                b.grad, a.grad, rtol=1e-3, atol=1e-5 * a.grad.abs().max().item() + 1e-7, msg=name
+            )
+
+
 @pytest.mark.parametrize('num_gts', [(3, 1), (0, 0), (500, 2)], ids=str)
 def test_denoising_queries_of_our_own(num_gts):
     """The generator of DN-DETR in place of mmdet's: the same weights, and bounded in a crowded image."""
