@@ -159,7 +159,7 @@ def flatten(node: object, prefix: str = '') -> Iterator[Tuple[str, object]]:
         yield prefix[:-1], node
 
 
-# What tools/train.py and mmengine write into a saved config by themselves, and what changes nothing in training.
+# What tools/train.py and mmengine write into a saved config, or leave there, and what changes nothing in training.
 LAUNCH_SETTINGS = (
     *('launcher', 'resume', 'load_from', 'work_dir', 'model_wrapper_cfg'),
     *('num_workers', 'persistent_workers', 'backend_args', 'fused', '_delete_'),

@@ -102,7 +102,7 @@ def deformable_attention(model: DetectionTransformer, part: str, layer: int) -> 
 @contextmanager
 def recorded(attention: MultiScaleDeformableAttention) -> Iterator[Dict[str, Tensor]]:
     """Fills a dict with what the attention computes in a forward pass: arguments of :func:`sampling_locations`, and
-    ``weights`` (B, Q, heads, levels, P)."""
+    ``weights`` (B, Q, heads, levels, P). Compiled layers run uncompiled meanwhile, as they would pass hooks by."""
     record: Dict[str, Tensor] = {}
     shape = (attention.num_heads, attention.num_levels, attention.num_points)
 
@@ -121,7 +121,8 @@ def recorded(attention: MultiScaleDeformableAttention) -> Iterator[Dict[str, Ten
         attention.attention_weights.register_forward_hook(keep_weights),
     ]
     try:
-        yield record
+        with torch.compiler.set_stance('force_eager'):
+            yield record
     finally:
         for handle in handles:
             handle.remove()

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.optim import OptimWrapper
 
 from mmdet_stable.engine.checkpoints import AtomicBackend, checkpoint_problem, latest_checkpoint
 from mmdet_stable.engine.hooks import AtomicCheckpointHook
@@ -168,3 +169,29 @@ class TestHook:
         monkeypatch.setattr('shutil.disk_usage', lambda _: usage)
         with pytest.raises(OSError, match='has 0 MB left, but a checkpoint needs about'):
             AtomicCheckpointHook().before_train(runner)
+
+
+@pytest.mark.parametrize('before', [None, True])
+@pytest.mark.parametrize('now', [None, True])
+def test_resuming_keeps_the_kernels_of_the_config(before, now):
+    """A checkpoint of an optimiser that was fused, or not, goes on with one that is not, or is; also with a scaler."""
+
+    def stepped(fused, checkpoint=None):
+        weight = torch.nn.Parameter(torch.ones(3))
+        wrapper = OptimWrapper(torch.optim.AdamW([weight], lr=0.1, fused=fused))
+        if checkpoint is not None:
+            AtomicCheckpointHook().after_load_checkpoint(SimpleNamespace(optim_wrapper=wrapper), checkpoint)
+            wrapper.load_state_dict(checkpoint['optimizer'])
+        scaler = torch.amp.GradScaler('cpu')
+        scaler.scale(weight.square().sum()).backward()
+        scaler.step(wrapper.optimizer)
+        return wrapper.optimizer
+
+    optimizer = stepped(now, dict(optimizer=stepped(before).state_dict()))
+    assert optimizer.param_groups[0]['fused'] == now
+    (state,) = optimizer.state.values()
+    assert state['step'] == 2
+
+
+def test_loading_to_test_needs_no_optimiser():
+    AtomicCheckpointHook().after_load_checkpoint(SimpleNamespace(optim_wrapper=None), dict(state_dict={}))

@@ -54,6 +54,18 @@ def test_mmcv_samples_there(model, part, layer):
     assert not attention._forward_pre_hooks and not attention.sampling_offsets._forward_hooks
 
 
+@torch.no_grad()
+def test_compiled_layers_are_seen_into():
+    model = model_of('StableDINO')
+    for layer in model.encoder.layers:
+        layer.compile(backend='eager')
+    data = model.data_preprocessor(batch_of(), False)
+    model(**data, mode='tensor')
+    with recorded(deformable_attention(model, 'encoder', 0)) as record:
+        model(**data, mode='tensor')
+    assert record.keys() == {'reference_points', 'spatial_shapes', 'offsets', 'weights'}
+
+
 def test_points_in_pixels_of_the_original_image(model):
     """Seen at 96 x 128 of 128 x 170 pixels; level 1 has tokens 16 pixels apart."""
     samples = sampling_points(model, single(batch_of()), 'encoder', point=(100.0, 60.0), level=1)

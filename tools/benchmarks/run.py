@@ -11,6 +11,7 @@ optimisers: torch's peak on a GPU; on a CPU, what the forward pass keeps for the
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional
 
@@ -18,6 +19,7 @@ import bench_set_loss
 import torch
 from bench_step import DTYPES, OURS, THEIRS, build, build_optimizer, detect, make_samples, train_step
 from host_syncs import HostSyncCounter
+from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -25,6 +27,8 @@ from stages import stage_times
 from terminaltables import GithubFlavoredMarkdownTable
 from timing import alternating_medians, machine
 from torch import nn
+
+from mmdet_stable.models.layers import use_deformable_attention
 
 DN_DETR = OURS.replace('stable_dino_r50_12e', 'dn_detr/dn_detr_r50_50e')
 DAB_DETR = 'mmdet::dab_detr/dab-detr_r50_8xb2-50e_coco.py'
@@ -83,6 +87,37 @@ class ModelStep:
             return self.model.loss(self.images, self.samples)
 
 
+class AttentionStep:
+    """One deformable attention, with the sizes of DINO's: forward pass, and backward pass where training."""
+
+    def __init__(self, args: argparse.Namespace, ours: bool, num_queries: Optional[int], training: bool) -> None:
+        torch.manual_seed(0)
+        attention = nn.ModuleList([MultiScaleDeformableAttention(batch_first=True)])
+        if ours:
+            use_deformable_attention(attention)
+        self.attention = attention[0].to(args.device)
+        self.training = training
+        shapes = torch.tensor([[math.ceil(length / stride) for length in args.size] for stride in (8, 16, 32, 64)])
+        sizes = shapes.prod(1)
+        value = torch.randn(args.batch_size, int(sizes.sum()), 256, device=args.device)
+        self.query = value[:, :num_queries].clone().requires_grad_(training)
+        self.inputs = dict(
+            value=value,
+            reference_points=torch.rand(*self.query.shape[:2], 4, 2, device=args.device),
+            spatial_shapes=shapes.to(args.device),
+            level_start_index=(sizes.cumsum(0) - sizes).to(args.device),
+        )
+
+    def __call__(self) -> None:
+        output = self.forward()
+        if self.training:
+            output.sum().backward()
+
+    def forward(self) -> torch.Tensor:
+        with torch.set_grad_enabled(self.training):
+            return self.attention(self.query, **self.inputs)
+
+
 class Contest(NamedTuple):
     """Two steps to compare, ours first; ``aim`` is the ratio of their times that is wanted."""
 
@@ -99,6 +134,13 @@ def set_loss(args: argparse.Namespace) -> Iterator[Contest]:
             steps = [SetLossStep(head, batch_size, boxes, args.device) for head in heads]
             aim = 0.25 if args.device == 'cpu' else 0.07
             yield Contest(f'set loss, batch {batch_size}, {boxes} boxes', "mmdet's DINO", steps, aim)
+
+
+def deformable(args: argparse.Namespace) -> Iterator[Contest]:
+    for part, num_queries in (('encoder', None), ('decoder', 900)):
+        for name, training in (('training', True), ('inference', False)):
+            steps = [AttentionStep(args, ours, num_queries, training) for ours in (True, False)]
+            yield Contest(f'deformable attention, {part}, {name}', "mmcv's", steps, 1.0)
 
 
 def step(args: argparse.Namespace) -> Iterator[Contest]:
@@ -128,8 +170,13 @@ def checkpointing(args: argparse.Namespace) -> Iterator[Contest]:
 
 def compiled(args: argparse.Namespace) -> Iterator[Contest]:
     for name, training in (('training step', True), ('inference', False)):
-        option = dict(compile_layers=dict(dynamic=False))
-        steps = [ModelStep(args, OURS, training=training, changes=changes) for changes in (option, None)]
+        changes = dict(compile_layers=dict())
+        steps = [ModelStep(args, OURS, training=training, changes=changes), ModelStep(args, OURS, training=training)]
+        samples = steps[0].samples
+        for boxes in (3, 20) if training else ():  # compiled for any number of denoising queries
+            steps[0].samples = make_samples(args.batch_size, boxes, args.size, args.device)
+            steps[0]()
+        steps[0].samples = samples
         yield Contest(f'torch.compile of layers, {name}', 'none', steps, 1.0)
 
 
@@ -145,7 +192,7 @@ def mixed(args: argparse.Namespace) -> Iterator[Contest]:
         yield Contest(f'training step, {precision}', 'fp32', steps, 0.7)
 
 
-BENCHES = [set_loss, step, inference, fusion, crowded, checkpointing, compiled, denoising, mixed]
+BENCHES = [set_loss, deformable, step, inference, fusion, crowded, checkpointing, compiled, denoising, mixed]
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import List
 from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from mmdet_stable.engine.checkpoints import AtomicBackend
@@ -45,6 +46,16 @@ class AtomicCheckpointHook(CheckpointHook):
                 f'{self.out_dir} has {free / 2**20:.0f} MB left, but a checkpoint needs about {needed / 2**20:.0f} MB; '
                 'make room, or choose another --work-dir'
             )
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Resume with the optimiser's kernels as configured, ``fused`` or not.
+
+        torch would take those of the checkpoint, and then fail in mixed precision.
+        """
+        if isinstance(runner.optim_wrapper, OptimWrapper):  # there is none in a test
+            for group in checkpoint.get('optimizer', {}).get('param_groups', ()):
+                if 'fused' in group:
+                    group['fused'] = runner.optim_wrapper.optimizer.defaults.get('fused')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Save, then point to it, then remove what is outdated; each on its own leaves the folder usable."""

@@ -24,17 +24,27 @@ class MemoryFusionDetector(CheckedLoading):
         encoder: as in mmdet, plus ``fusion`` and ``num_cp`` of :class:`MemoryFusionEncoder`, e.g.
             ``dict(fusion=dict(type='DenseMemoryFusion'), num_cp=6)``.
         compile_layers: arguments of ``torch.compile``, by which every layer of encoder and decoder is compiled when it
-            first runs, e.g. ``dict()`` or ``dict(dynamic=False)``; None leaves that out.
+            first runs, e.g. ``dict()``; None leaves that out. With ``dynamic=False`` they are compiled anew for every
+            number of denoising queries, so that it is for inference on images of one size.
         Others: as in mmdet.
+
+    Raises:
+        ValueError: for ``compile_layers`` together with ``encoder.num_cp``.
     """
 
     fills_up_queries = True  # where an image has fewer tokens than there are queries
 
     def __init__(self, *args, compile_layers: OptConfigType = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        use_deformable_attention(self)
-        use_fused_self_attention(self)
+        use_deformable_attention(self.encoder)
+        use_deformable_attention(self.decoder)
+        use_fused_self_attention(self.decoder)
         if compile_layers is not None:
+            if self.encoder.num_checkpointed:
+                raise ValueError(
+                    f'compile_layers={dict(compile_layers)} with encoder.num_cp={self.encoder.num_checkpointed}: torch '
+                    'does not compile layers under activation checkpointing; leave out one of them'
+                )
             for layer in [*self.encoder.layers, *self.decoder.layers]:
                 layer.compile(**compile_layers)
 

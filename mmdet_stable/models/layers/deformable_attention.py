@@ -16,7 +16,8 @@ class DeformableAttention(MultiScaleDeformableAttention):
 
     On a GPU, mmcv's CUDA operator does the work, in float32 where autocast asks for bfloat16, which the operator does
     not know; mmcv's check of map sizes is left out, as it waits for the device in each layer. On a CPU, mmcv samples
-    maps whose channels lie far apart; :func:`weighted_samples` reads whole rows instead.
+    maps whose channels lie far apart; :func:`weighted_samples` reads whole rows instead. Other devices are left to
+    mmcv.
 
     Source: arXiv:2010.04159 Eq. 3.
     """
@@ -36,6 +37,12 @@ class DeformableAttention(MultiScaleDeformableAttention):
     ) -> Tensor:
         """As mmcv's: (B, Q, D) for ``query`` (B, Q, D), ``value`` (B, N, D) and ``reference_points`` (B, Q, L, 2 or 4),
         normalised, with L map sizes (height, width) in ``spatial_shapes``; batch second without ``batch_first``."""
+        if query.device.type not in ('cpu', 'cuda'):
+            maps = dict(spatial_shapes=spatial_shapes, level_start_index=level_start_index)
+            inputs = dict(query_pos=query_pos, key_padding_mask=key_padding_mask, reference_points=reference_points)
+            return super().forward(query, key, value, identity, **inputs, **maps, **kwargs)
+        if reference_points.shape[-1] not in (2, 4):
+            raise ValueError(f'reference_points: the last dimension is 2 or 4, got {tuple(reference_points.shape)}')
         value = query if value is None else value
         identity = query if identity is None else identity
         if query_pos is not None:
@@ -55,23 +62,14 @@ class DeformableAttention(MultiScaleDeformableAttention):
         else:  # in halves of the reference box, which all points together cover
             unit = reference_points[..., 2:] * (0.5 / self.num_points)
         locations = reference_points[..., :2] + offsets * unit
-        output = self.sampled(value, spatial_shapes, level_start_index, locations, weights)
+        if value.is_cuda:
+            output = cuda_samples(value, spatial_shapes, level_start_index, locations, weights, self.im2col_step)
+        else:
+            output = weighted_samples(value, spatial_shapes, locations, weights)
         output = self.output_proj(output)
         if not self.batch_first:
             output = output.transpose(0, 1)
         return self.dropout(output) + identity
-
-    def sampled(
-        self, value: Tensor, spatial_shapes: Tensor, level_start_index: Tensor, locations: Tensor, weights: Tensor
-    ) -> Tensor:
-        """:func:`weighted_samples`, by the fastest way that the device has."""
-        dtype = value.dtype
-        if not value.is_cuda:
-            return weighted_samples(value, spatial_shapes, locations, weights)
-        if dtype == torch.bfloat16:
-            value = value.float()
-        arguments = value.contiguous(), spatial_shapes, level_start_index, locations.contiguous(), weights.contiguous()
-        return MultiScaleDeformableAttnFunction.apply(*arguments, self.im2col_step).to(dtype)
 
 
 def use_deformable_attention(module: nn.Module) -> None:
@@ -79,6 +77,22 @@ def use_deformable_attention(module: nn.Module) -> None:
     for part in module.modules():
         if type(part) is MultiScaleDeformableAttention:
             part.__class__ = DeformableAttention
+
+
+def cuda_samples(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    locations: Tensor,
+    weights: Tensor,
+    im2col_step: int,
+) -> Tensor:
+    """:func:`weighted_samples` by mmcv's CUDA operator."""
+    dtype = value.dtype
+    if dtype == torch.bfloat16:
+        value = value.float()
+    arguments = value.contiguous(), spatial_shapes, level_start_index, locations.contiguous(), weights.contiguous()
+    return MultiScaleDeformableAttnFunction.apply(*arguments, im2col_step).to(dtype)
 
 
 def weighted_samples(value: Tensor, spatial_shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
@@ -93,7 +107,7 @@ def weighted_samples(value: Tensor, spatial_shapes: Tensor, locations: Tensor, w
         weights: (B, Q, H, L, P).
 
     Returns:
-        (B, Q, H * D) of the dtype of ``value``; NaN where a location is not finite.
+        (B, Q, H * D) of the dtype of ``value``; NaN where a location, or a value near it, is not finite.
     """
     batch, num_values, heads, _ = value.shape
     num_points = weights.shape[-1]
@@ -111,10 +125,12 @@ def weighted_samples(value: Tensor, spatial_shapes: Tensor, locations: Tensor, w
         for share_x, column in columns:
             positions.append(row + column)
             shares.append(share_y * share_x)
-    positions, shares = torch.stack(positions, 3).int(), torch.stack(shares, 3)  # (B, Q, H, 4, L * P)
-    image = torch.arange(batch, dtype=torch.int32, device=value.device)[:, None, None, None, None]
-    head = torch.arange(heads, dtype=torch.int32, device=value.device)[:, None, None]
-    rows = (image * num_values + positions) * heads + head
+    positions, shares = torch.stack(positions, 3), torch.stack(shares, 3)  # (B, Q, H, 4, L * P)
+    # Half the size where that holds all indices, also those that embedding_bag counts by itself.
+    index = torch.int32 if max(shares.numel(), value.numel()) < 2**31 else torch.int64
+    image = torch.arange(batch, dtype=index, device=value.device)[:, None, None, None, None]
+    head = torch.arange(heads, dtype=index, device=value.device)[:, None, None]
+    rows = (image * num_values + positions.to(index)) * heads + head
     table = value.to(dtype).flatten(0, 2)
     sampled = _WeightedRows.apply(table, rows.flatten(0, 2).flatten(1), shares.flatten(0, 2).flatten(1))
     return sampled.view(batch, -1, heads * value.shape[-1]).to(value.dtype)

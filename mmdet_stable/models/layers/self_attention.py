@@ -31,7 +31,8 @@ class SelfAttention(nn.MultiheadAttention):
             key_padding_mask: (B, S) bool, True for keys that nobody sees.
 
         Returns:
-            The output, of the shape of ``query``, and None in place of attention weights.
+            The output, of the shape of ``query``, and None in place of attention weights. A query that sees no key gets
+            zeros, where torch gives NaN.
         """
         if key_padding_mask is not None:
             masks = dict(attn_mask=attn_mask, key_padding_mask=key_padding_mask)

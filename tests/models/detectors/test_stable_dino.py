@@ -373,6 +373,12 @@ def test_compiled_layers_compute_the_same():
             )
 
 
+def test_compiling_excludes_checkpointing():
+    overrides = dict(compile_layers=dict(), encoder=dict(num_cp=1))
+    with pytest.raises(ValueError, match='num_cp=1: torch does not compile layers under activation checkpointing'):
+        build(tiny_model_cfg(overrides=overrides))
+
+
 @pytest.mark.parametrize('num_gts', [(3, 1), (0, 0), (500, 2)], ids=str)
 def test_denoising_queries_of_our_own(num_gts):
     """The generator of DN-DETR in place of mmdet's: the same weights, and bounded in a crowded image."""

@@ -5,7 +5,7 @@ import torch
 from mmcv.ops import MultiScaleDeformableAttention
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
-from mmdet_stable.models.layers import DeformableAttention, use_deformable_attention
+from mmdet_stable.models.layers import DeformableAttention, deformable_attention, use_deformable_attention
 from mmdet_stable.models.layers.deformable_attention import weighted_samples
 from tests.utils import build, tiny_model_cfg
 
@@ -41,6 +41,34 @@ def test_half_precision_samples_in_float32():
     assert output.dtype == torch.bfloat16
     exact = weighted_samples(value.bfloat16().float(), shapes, locations, weights)
     torch.testing.assert_close(output, exact.bfloat16(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_what_the_cuda_operator_is_given(dtype, monkeypatch):
+    """The operator stands in here; it knows no bfloat16, takes the type of the values, and needs contiguous memory."""
+
+    def operator(value, shapes, starts, locations, weights, im2col_step):
+        assert value.dtype in (torch.float32, torch.float16) and im2col_step == 64
+        assert value.is_contiguous() and locations.is_contiguous() and weights.is_contiguous()
+        assert starts.tolist() == [0, 54, 69, 75]
+        return weighted_samples(value, shapes, locations, weights)
+
+    monkeypatch.setattr(deformable_attention.MultiScaleDeformableAttnFunction, 'apply', operator)
+    value, shapes, locations, weights = sampling_inputs(MAPS['four'], dtype=torch.float32)
+    value = value.to(dtype).transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
+    starts = shapes.prod(1).cumsum(0) - shapes.prod(1)
+    output = deformable_attention.cuda_samples(value, shapes, starts, locations, weights.to(dtype), 64)
+    output.sum().backward()
+    assert output.dtype == value.grad.dtype == dtype
+    torch.testing.assert_close(output, weighted_samples(value, shapes, locations, weights.to(dtype)))
+
+
+def test_wrong_reference_points():
+    attention = DeformableAttention(24, num_heads=3, num_levels=1, batch_first=True)
+    with pytest.raises(ValueError, match=r'the last dimension is 2 or 4, got \(2, 28, 1, 3\)'):
+        attention(
+            torch.randn(2, 28, 24), reference_points=torch.rand(2, 28, 1, 3), spatial_shapes=torch.tensor([[7, 4]])
+        )
 
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf'), -float('inf'), 1e30])
@@ -81,10 +109,13 @@ def test_attention_is_mmcvs(coordinates, batch_first, masked):
     )
     outputs, gradients = [], []
     for attention in (ours, theirs):
-        output = attention(query, **inputs)
+        leaves = [inputs[name].clone().requires_grad_() for name in ('value', 'query_pos', 'reference_points')]
+        output = attention(
+            query, **{**inputs, 'value': leaves[0], 'query_pos': leaves[1], 'reference_points': leaves[2]}
+        )
         output.square().sum().backward()
         outputs.append(output)
-        gradients.append([parameter.grad for parameter in attention.parameters()])
+        gradients.append([leaf.grad for leaf in (*leaves, *attention.parameters())])
     assert outputs[0].shape == query.shape
     torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-6)
     for a, b in zip(*gradients):
