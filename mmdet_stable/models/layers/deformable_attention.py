@@ -16,8 +16,8 @@ class DeformableAttention(MultiScaleDeformableAttention):
 
     On a GPU, mmcv's CUDA operator does the work, in float32 where autocast asks for bfloat16, which the operator does
     not know; mmcv's check of map sizes is left out, as it waits for the device in each layer. On a CPU, mmcv samples
-    maps whose channels lie far apart; :func:`weighted_samples` reads whole rows instead. Other devices are left to
-    mmcv.
+    maps whose channels lie far apart; :func:`weighted_samples` reads whole rows instead. Other devices, and tracing as
+    for ONNX, are left to mmcv.
 
     Source: arXiv:2010.04159 Eq. 3.
     """
@@ -37,7 +37,7 @@ class DeformableAttention(MultiScaleDeformableAttention):
     ) -> Tensor:
         """As mmcv's: (B, Q, D) for ``query`` (B, Q, D), ``value`` (B, N, D) and ``reference_points`` (B, Q, L, 2 or 4),
         normalised, with L map sizes (height, width) in ``spatial_shapes``; batch second without ``batch_first``."""
-        if query.device.type not in ('cpu', 'cuda'):
+        if query.device.type not in ('cpu', 'cuda') or torch.jit.is_tracing():
             maps = dict(spatial_shapes=spatial_shapes, level_start_index=level_start_index)
             inputs = dict(query_pos=query_pos, key_padding_mask=key_padding_mask, reference_points=reference_points)
             return super().forward(query, key, value, identity, **inputs, **maps, **kwargs)

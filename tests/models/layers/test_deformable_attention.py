@@ -136,6 +136,18 @@ def test_value_and_identity_default_to_the_query():
     torch.testing.assert_close(ours(query, **inputs), theirs(query, **inputs), rtol=1e-5, atol=1e-6)
 
 
+def test_a_trace_holds_standard_operations(tmp_path):
+    attention = MultiScaleDeformableAttention(24, num_heads=3, num_levels=1, dropout=0.0, batch_first=True)
+    use_deformable_attention(attention)
+    query, points, starts = torch.randn(2, 28, 24), torch.rand(2, 28, 1, 2), torch.tensor([0])
+    names = ('query', 'reference_points', 'spatial_shapes', 'level_start_index')
+    inputs = dict(zip(names, (query, points, torch.tensor(MAPS['one']), starts)))
+    traced = torch.jit.trace(attention, example_kwarg_inputs=inputs)
+    traced.save(tmp_path / 'traced.pt')
+    loaded = torch.jit.load(tmp_path / 'traced.pt')
+    torch.testing.assert_close(loaded(**inputs), attention(**inputs), rtol=1e-5, atol=1e-6)
+
+
 def test_detectors_use_it_everywhere():
     attentions = [m for m in build(tiny_model_cfg()).modules() if isinstance(m, MultiScaleDeformableAttention)]
     assert len(attentions) > 1 and {type(attention) for attention in attentions} == {DeformableAttention}
