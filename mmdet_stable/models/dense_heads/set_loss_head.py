@@ -96,7 +96,7 @@ class SetLossHead:
             mmdet's keys: ``loss_cls``, ``d0.loss_cls``, ..., ``enc_loss_cls``, ``dn_loss_cls``, ``d0.dn_loss_cls``,
             ..., ``o2m_loss_cls``, ``d0.o2m_loss_cls``, ..., and the same for ``loss_bbox`` and ``loss_iou``.
         """
-        targets = BatchTargets.from_instances(gt_instances, img_metas)
+        targets = (dn_meta or {}).get('targets') or BatchTargets.from_instances(gt_instances, img_metas)
         num_dn = dn_meta['num_denoising_queries'] if dn_meta else 0
         layers = [f'd{i}.' for i in range(len(logits) - 1)] + ['']
         one_to_many = self.one_to_many if self.training else None  # of which there are none at test time

@@ -165,7 +165,7 @@ class DNQueryGenerator(BaseModule):
         Returns:
             content: (B, T, D); boxes: (B, T, 4) cxcywh before the sigmoid; attention mask: bool,
             (T + Q, T + Q), or (B * num_heads, T + Q, T + Q) where padding is hidden, too; and mmdet's ``dn_meta`` with
-            the numbers of denoising queries and groups, plus the ``layout``.
+            the numbers of denoising queries and groups, plus the ``layout`` and the padded ``targets`` of the batch.
         """
         targets = BatchTargets.from_instances(
             [sample.gt_instances for sample in batch_data_samples], [sample.metainfo for sample in batch_data_samples]
@@ -175,7 +175,12 @@ class DNQueryGenerator(BaseModule):
         valid = layout.valid(labels.device)[..., None]
         content = self.content(labels) * valid
         boxes = inverse_sigmoid(boxes, eps=1e-3) * valid
-        dn_meta = dict(num_denoising_queries=layout.num_queries, num_denoising_groups=layout.num_groups, layout=layout)
+        dn_meta = dict(
+            num_denoising_queries=layout.num_queries,
+            num_denoising_groups=layout.num_groups,
+            layout=layout,
+            targets=targets,
+        )
         return content, boxes, self.attention_mask(layout, labels.device), dn_meta
 
     def layout(self, targets: BatchTargets) -> DenoisingLayout:

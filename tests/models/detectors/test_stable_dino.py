@@ -8,6 +8,7 @@ from mmdet.registry import MODELS
 from mmengine.hub import get_config
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
+from mmdet_stable.structures import BatchTargets
 from tests.utils import (
     build,
     data_sample,
@@ -371,6 +372,14 @@ def test_compiled_layers_compute_the_same():
             torch.testing.assert_close(
                 b.grad, a.grad, rtol=1e-3, atol=1e-5 * a.grad.abs().max().item() + 1e-7, msg=name
             )
+
+
+def test_targets_are_padded_once_a_step(monkeypatch):
+    calls = []
+    pad = BatchTargets.from_instances
+    monkeypatch.setattr(BatchTargets, 'from_instances', lambda *args: calls.append(args) or pad(*args))
+    build(tiny_model_cfg()).train().loss(torch.randn(2, 3, 64, 96), samples((3, 1), (64, 96)))
+    assert len(calls) == 1
 
 
 def test_compiling_excludes_checkpointing():
