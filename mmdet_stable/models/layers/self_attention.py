@@ -62,6 +62,9 @@ def use_fused_self_attention(module: nn.Module) -> None:
     Those with options of torch that no DETR uses stay as they are.
     """
     for part in module.modules():
-        if type(part) is nn.MultiheadAttention and part.in_proj_weight is not None:
-            adds_keys = part.bias_k is not None or part.add_zero_attn
-            part.__class__ = nn.MultiheadAttention if adds_keys else SelfAttention
+        if type(part) is nn.MultiheadAttention and _has_usual_options(part):
+            part.__class__ = SelfAttention
+
+
+def _has_usual_options(attention: nn.MultiheadAttention) -> bool:
+    return attention.in_proj_weight is not None and attention.bias_k is None and not attention.add_zero_attn
