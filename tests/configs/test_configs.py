@@ -15,6 +15,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmdet_stable.engine.hooks import check_dataset
+from mmdet_stable.engine.launch import own_settings
 from tests.utils import ROOT, build, samples, shrink
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
@@ -88,6 +89,14 @@ def test_dino_with_nms_is_dino_tested_with_nms():
         kept, _ = batched_nms(before.bboxes, before.scores, before.labels, dict(type='nms', iou_threshold=0.8))
         assert 0 < len(after) == len(kept) < len(before)
         torch.testing.assert_close(after.bboxes, kept[:, :4], rtol=1e-4, atol=1e-3)
+
+
+def test_the_overlay_gives_all_rows_the_same_denoising_queries():
+    overlay = own_settings(ROOT / 'configs' / 'demo_digits.py')
+    for stem in ('dino_nms', 'psl', 'dense_fusion'):
+        cfg = Config.fromfile(ROOT / 'configs' / 'ablations' / 'table6' / f'{stem}.py')
+        cfg.merge_from_dict(copy.deepcopy(overlay))
+        assert cfg.model.dn_cfg == load(ROOT / 'configs' / 'demo_digits.py').model.dn_cfg
 
 
 def test_swin_l_has_imagenet_22k_weights_of_its_own():
