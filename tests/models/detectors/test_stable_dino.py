@@ -343,6 +343,7 @@ def test_config_only_changes_what_differs():
 
     ours, theirs = Config.fromfile(ROOT / STABLE_DINO), get_config(DINO)
     assert ours.optim_wrapper.optimizer.pop('fused')  # the same steps
+    assert ours.optim_wrapper.paramwise_cfg.pop('norm_decay_mult') == 0  # as in the released code
     for key in ('train_dataloader', 'val_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_evaluator'):
         assert re.sub(r", '_scope_': 'mmdet'", '', str(ours[key])) == str(theirs[key])
     ours.model.backbone.init_cfg = None
