@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmdet_stable.models.dense_heads import SetLossHead
 from mmdet_stable.models.layers import DNQueryGenerator
+from mmdet_stable.models.settings import check_detector
 from mmdet_stable.utils import CheckedLoading
 
 from .self_attention_mask import self_attention_mask, self_attention_mask_name
@@ -25,12 +26,14 @@ class DenoisingDetector(CheckedLoading):
         Others: as in mmdet.
 
     Raises:
-        ValueError: if the decoder's layers take no self-attention mask, or the head is none of this package.
+        ValueError: if the decoder's layers take no self-attention mask, or the head is none of this package, and as
+            ``check_detector``.
 
     Source: arXiv:2203.01305.
     """
 
     def __init__(self, *args, dn_cfg: ConfigType, **kwargs) -> None:
+        check_detector(type(self).__name__, kwargs)
         super().__init__(*args, **kwargs)
         self.mask_name = self_attention_mask_name(self.decoder.layers[0])
         self.dn_query_generator = build_dn_query_generator(self, dict(type='DNQueryGenerator', **dn_cfg))

@@ -12,6 +12,7 @@ from mmdet_stable.models.layers import (
     use_fused_self_attention,
     with_enough_tokens,
 )
+from mmdet_stable.models.settings import check_detector
 from mmdet_stable.utils import CheckedLoading
 
 
@@ -29,12 +30,13 @@ class MemoryFusionDetector(CheckedLoading):
         Others: as in mmdet.
 
     Raises:
-        ValueError: for ``compile_layers`` together with ``encoder.num_cp``.
+        ValueError: for ``compile_layers`` together with ``encoder.num_cp``, and as ``check_detector``.
     """
 
     fills_up_queries = True  # where an image has fewer tokens than there are queries
 
     def __init__(self, *args, compile_layers: OptConfigType = None, **kwargs) -> None:
+        check_detector(type(self).__name__, kwargs)
         super().__init__(*args, **kwargs)
         use_deformable_attention(self.encoder)
         use_deformable_attention(self.decoder)

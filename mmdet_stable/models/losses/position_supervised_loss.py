@@ -11,6 +11,7 @@ from mmdet.registry import MODELS
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmdet_stable.models.settings import check_weights
 from mmdet_stable.utils import cache_sized_parts
 
 
@@ -140,7 +141,7 @@ class PositionSupervisedLoss(QualityFocalLoss):
         loss_weight: factor of the loss.
 
     Raises:
-        ValueError: if ``f1`` is unknown.
+        ValueError: if ``f1`` is unknown, or ``loss_weight`` negative.
 
     Source: arXiv:2304.04742 Eq. 3, Table 7 (f1) and Table 8 (loss_weight).
     """
@@ -154,6 +155,7 @@ class PositionSupervisedLoss(QualityFocalLoss):
         reduction: str = 'mean',
         loss_weight: float = 1.0,
     ) -> None:
+        check_weights(type(self).__name__, [('loss_weight', loss_weight)])
         super().__init__(use_sigmoid=use_sigmoid, beta=gamma, reduction=reduction, loss_weight=loss_weight)
         if f1 not in POSITION_TARGETS:
             raise ValueError(
