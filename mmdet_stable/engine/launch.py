@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 
 from mmdet_stable.engine.checkpoints import AtomicBackend, latest_checkpoint
+from mmdet_stable.engine.config_checks import check_keys
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
@@ -25,6 +26,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
         metavar='KEY=VALUE',
         help='override settings of the config, e.g. train_dataloader.batch_size=4 model.test_cfg.nms=None',
     )
+    parser.add_argument('--strict', action='store_true', help='stop where a setting has no effect, as for a typo')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # Handed over by torch.distributed.launch; torchrun sets LOCAL_RANK itself.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -32,12 +34,18 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config, apply the command line, and follow the hardware."""
+    """Read the config, apply the command line, and follow the hardware.
+
+    Raises:
+        ValueError: with ``--strict``, for settings that have no effect; otherwise these are warned of.
+    """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
+    variables = set(cfg)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    check_keys(cfg, args.cfg_options or (), variables, args.strict)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     if cfg.get('work_dir') is None:
