@@ -10,6 +10,7 @@ import torch.distributed
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 
+from mmdet_stable.datasets.coco_checks import unreadable
 from mmdet_stable.engine.checkpoints import AtomicBackend, latest_checkpoint
 from mmdet_stable.engine.config_checks import check_keys
 
@@ -106,18 +107,24 @@ def check_annotation_files(cfg: Config, keys: Sequence[str]) -> None:
 
     Raises:
         FileNotFoundError: naming every config key whose file is missing.
+        ValueError: for a file of JSON that is empty, cut off, or not JSON.
     """
-    missing = []
+    missing, files = [], set()
     for key in keys:
         for path, node in annotated(cfg.get(key), key):
             file = os.path.join(node.get('data_root') or '', node.ann_file)
-            if not node.get('backend_args') and '://' not in file and not os.path.exists(file):
-                missing.append(f'{path}.ann_file: {file}')
+            if not node.get('backend_args') and '://' not in file:
+                files.update([file] if file.endswith('.json') else [])
+                if not os.path.exists(file):
+                    missing.append(f'{path}.ann_file: {file}')
     if missing:
         raise FileNotFoundError(
             'annotation files do not exist (set data_root and ann_file of the config, or --cfg-options):\n  '
             + '\n  '.join(missing)
         )
+    problems = [str(found) for found in map(unreadable, sorted(files)) if found]
+    if problems:
+        raise ValueError('annotation files cannot be read:\n  ' + '\n  '.join(problems))
 
 
 def annotated(node: object, path: str) -> Iterator[Tuple[str, ConfigDict]]:
