@@ -130,6 +130,7 @@ def test_data_without_objects_is_warned_of(capsys):
     data = dataset()
     info = data.get_data_info
     data.get_data_info = lambda index: dict(info(index), instances=[])
+    MMLogger.get_instance('dataset_check')  # one that prints where this test looks
     check_dataset(data, 2, 'data')
     printed = capsys.readouterr()
     assert 'WARNING - train.json: data: none of 2 images has a box; correct ann_file' in printed.out + printed.err
