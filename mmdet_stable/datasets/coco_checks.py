@@ -191,8 +191,8 @@ def _outside(images: Sequence[Entry], file: str) -> Iterator[Finding]:
 def not_finite_findings(file: str) -> Iterator[Finding]:
     """Boxes that are NaN or infinite, which mmdet drops without a word.
 
-    JSON has no such numbers; Python's writer gives them names of their own. So a search for these, which takes a
-    fraction of a second for COCO, tells whether the file needs to be read for this at all.
+    JSON has no such numbers; Python's writer gives them names of their own. So a search for these tells whether
+    the file, which takes long to read where it is as large as COCO's, needs to be read for this at all.
     """
     if not os.path.isfile(file) or not os.path.getsize(file):
         return
