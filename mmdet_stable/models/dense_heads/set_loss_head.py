@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet_stable.models.losses import PositionSupervisedLoss
+from mmdet_stable.models.settings import check_head
 from mmdet_stable.models.task_modules import StableHungarianAssigner
 from mmdet_stable.structures import BatchTargets, Predictions, QueryPlan
 
@@ -35,7 +36,8 @@ class SetLossHead(DETRHead):
             iou_threshold=0.8)``.
 
     Raises:
-        ValueError: for another assigner, a softmax loss, or a ``target_rescale`` that the loss cannot use.
+        ValueError: for another assigner, a softmax loss, or a ``target_rescale`` that the loss cannot use, and as
+            ``check_head``.
     """
 
     class_agnostic_encoder = True
@@ -50,6 +52,8 @@ class SetLossHead(DETRHead):
         sigmoid_eps: Optional[float] = None,
         **kwargs: Any,
     ) -> None:
+        check_head(type(self).__name__, dict(kwargs, loss_cls=loss_cls, dn_cls_loss_weight=dn_cls_loss_weight))
+        check_head(type(self).__name__, dict(kwargs, loss_cls=loss_cls, dn_cls_loss_weight=dn_cls_loss_weight))
         super().__init__(*args, loss_cls=loss_cls, **kwargs)
         if self.train_cfg and not isinstance(self.assigner, StableHungarianAssigner):
             raise ValueError(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmdet_stable.models.dense_heads import SetLossHead
 from mmdet_stable.models.layers import DNQueryGenerator, denoising_queries
+from mmdet_stable.models.settings import check_detector
 from mmdet_stable.structures import BatchTargets, Matched, QueryPlan, Segment
 from mmdet_stable.utils import check_state_dict_fits
 
@@ -32,8 +33,8 @@ class StableDetector(DetectionTransformer):
         Others: as in mmdet.
 
     Raises:
-        ValueError: for ``compile_layers`` together with ``encoder.num_cp``; while loading, if a checkpoint's weights
-            have other names or shapes.
+        ValueError: for ``compile_layers`` together with ``encoder.num_cp``, and as :func:`check_detector`; while
+            loading, if a checkpoint's weights have other names or shapes.
     """
 
     one_to_many: Optional[OneToMany] = None
@@ -45,9 +46,12 @@ class StableDetector(DetectionTransformer):
     bbox_head: Any
     embed_dims: int
 
-    def __init__(self, *args: Any, compile_layers: OptConfigType = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, num_queries: int = 100, compile_layers: OptConfigType = None, **kwargs: Any) -> None:
+        check_detector(type(self).__name__, dict(kwargs, num_queries=num_queries))
         self.dn_query_generator = None
-        super().__init__(*args, **kwargs)
+        self.num_one_to_one = num_queries
+        added = self.one_to_many.num_queries if self.one_to_many else 0
+        super().__init__(*args, num_queries=num_queries + added, **kwargs)
         if compile_layers is None:
             return
         if getattr(self.encoder, 'num_checkpointed', 0):
@@ -91,11 +95,6 @@ class StableDetector(DetectionTransformer):
     def num_matching_queries(self) -> int:
         """Queries beside the denoising ones: at test time, one-to-many queries are gone."""
         return self.num_queries if self.training else self.num_one_to_one
-
-    @property
-    def num_one_to_one(self) -> int:
-        """Queries that detect."""
-        return self.num_queries - (self.one_to_many.num_queries if self.one_to_many else 0)
 
     def plan_queries(
         self, queries: Dict[str, Tensor], batch_data_samples: SampleList

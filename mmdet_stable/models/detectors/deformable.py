@@ -32,11 +32,9 @@ class DeformableDetector(StableDetector, DeformableDETR):
 
     class_agnostic_encoder = True  # whether proposals are ranked, and supervised, as objects of class 0
 
-    def __init__(self, *args: Any, num_queries: int, one_to_many: OptConfigType = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, one_to_many: OptConfigType = None, **kwargs: Any) -> None:
         self.one_to_many = OneToMany.from_cfg(one_to_many)
-        if self.one_to_many is not None:
-            num_queries += self.one_to_many.num_queries
-        super().__init__(*args, num_queries=num_queries, **kwargs)
+        super().__init__(*args, **kwargs)
         if self.one_to_many is not None:
             self.check_head('one-to-many queries')
 

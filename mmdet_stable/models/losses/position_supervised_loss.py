@@ -11,6 +11,7 @@ from mmdet.registry import MODELS
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmdet_stable.models.settings import check_weights
 from mmdet_stable.utils import cache_sized_parts
 
 
@@ -162,7 +163,7 @@ class PositionSupervisedLoss(QualityFocalLoss):
         loss_weight: factor of the loss.
 
     Raises:
-        ValueError: for an unknown ``f1``.
+        ValueError: for an unknown ``f1``, or a negative ``loss_weight``.
 
     Source: arXiv:2304.04742 Eq. 3, Table 7 (f1) and Table 8 (loss_weight).
     """
@@ -176,6 +177,7 @@ class PositionSupervisedLoss(QualityFocalLoss):
         reduction: str = 'mean',
         loss_weight: float = 1.0,
     ) -> None:
+        check_weights(type(self).__name__, [('loss_weight', loss_weight)])
         super().__init__(use_sigmoid=use_sigmoid, beta=gamma, reduction=reduction, loss_weight=loss_weight)
         self.f1 = position_target(f1)
         self.gamma = gamma

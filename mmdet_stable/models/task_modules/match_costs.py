@@ -9,6 +9,8 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet_stable.models.settings import check_weights
+
 from .pairwise import Pairwise
 
 
@@ -63,7 +65,7 @@ class PositionModulatedFocalCost(FocalLossCost):
         weight: factor of the cost.
 
     Raises:
-        ValueError: if ``f2_power`` is negative.
+        ValueError: if ``f2_power`` or ``weight`` is negative.
 
     Source: arXiv:2304.04742 Eq. 4 and Table 9.
     """
@@ -71,6 +73,7 @@ class PositionModulatedFocalCost(FocalLossCost):
     def __init__(
         self, alpha: float = 0.25, gamma: float = 2.0, eps: float = 1e-12, f2_power: float = 0.5, weight: float = 1.0
     ) -> None:
+        check_weights(type(self).__name__, [('weight', weight)])
         super().__init__(alpha=alpha, gamma=gamma, eps=eps, weight=weight)
         if f2_power < 0:
             raise ValueError(

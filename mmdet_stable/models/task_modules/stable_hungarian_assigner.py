@@ -15,6 +15,7 @@ from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from mmdet_stable.models.settings import check_weights
 from mmdet_stable.structures import BatchTargets, Matched, Matches, Predictions
 from mmdet_stable.utils import HostBuffer, cache_sized_parts
 
@@ -43,15 +44,17 @@ class StableHungarianAssigner(HungarianAssigner):
             ``skipped_images``.
 
     Raises:
-        ValueError: for an unknown ``on_invalid``; while matching, if predictions are not finite and ``on_invalid``
-            is ``'error'``, if ground truth is not, or if every image of 10 batches in a row was skipped. The message
-            names image, layer and term.
+        ValueError: for an unknown ``on_invalid`` or a negative weight; while matching, if predictions are not finite
+            and ``on_invalid`` is ``'error'``, if ground truth is not, or if every image of 10 batches in a row was
+            skipped. The message names image, layer and term.
 
     Source: arXiv:2304.04742 Eq. 4; the assignment itself is DETR's (arXiv:2005.12872 Eq. 1).
     """
 
     def __init__(self, match_costs: ConfigType, on_invalid: str = 'error') -> None:
         super().__init__(match_costs=match_costs)
+        weights = [(f'{type(cost).__name__}.weight', getattr(cost, 'weight', None)) for cost in self.match_costs]
+        check_weights(type(self).__name__, weights)
         if on_invalid not in ('error', 'skip'):
             raise ValueError(f"on_invalid={on_invalid!r}: known are 'error' and 'skip'")
         self.on_invalid = on_invalid

@@ -306,9 +306,13 @@ class TestErrors:
             build(tiny_model_cfg(overrides=dict(train_cfg=dict(assigner=dict(type='HungarianAssigner')))))
 
     def test_softmax(self):
+        loss = dict(_delete_=True, type='CrossEntropyLoss', use_sigmoid=False)
+        overrides = dict(bbox_head=dict(loss_cls=loss, target_rescale=None))
+        with pytest.raises(Exception, match="'PositionModulatedFocalCost': it takes one sigmoid score for each class"):
+            build(tiny_model_cfg(overrides=copy.deepcopy(overrides)))
+        overrides['train_cfg'] = dict(assigner=dict(match_costs=[dict(type='ClassificationCost')]))
         with pytest.raises(Exception, match='StableDINOHead scores each class by a sigmoid'):
-            loss = dict(_delete_=True, type='CrossEntropyLoss', use_sigmoid=False)
-            build(tiny_model_cfg(overrides=dict(bbox_head=dict(loss_cls=loss, target_rescale=None))))
+            build(tiny_model_cfg(overrides=overrides))
 
     def test_rescaling_without_position_supervision(self):
         loss = dict(_delete_=True, type='FocalLoss', use_sigmoid=True)
