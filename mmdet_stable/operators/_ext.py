@@ -49,7 +49,7 @@ def __getattr__(name: str) -> Callable[..., NoReturn]:
 
 def _missing_operator(name: str, *args: Any, **kwargs: Any) -> NoReturn:
     raise NotImplementedError(
-        f'{name} is an operator of compiled mmcv, and the operators in torch that mmdet_stable brings for mmcv-lite are '
+        f'{name} is an operator that only compiled mmcv has. mmdet_stable brings these in torch for mmcv-lite: '
         f'{", ".join(__all__)}. Install compiled mmcv: {COMPILED_MMCV}'
     )
 
@@ -199,7 +199,7 @@ def ms_deform_attn_backward(
 ) -> None:
     """Gradients of :func:`ms_deform_attn_forward`, computed once more with autograd.
 
-    ``grad_value``, ``grad_sampling_loc`` and ``grad_attn_weight`` receive the result, from ``grad_output`` (B, Q, H * D).
+    ``grad_value``, ``grad_sampling_loc`` and ``grad_attn_weight`` receive them; ``grad_output`` is (B, Q, H * D).
     """
     dtype = _sampling_dtype(value)
     leaves = [x.detach().to(dtype).requires_grad_() for x in (value, sampling_locations, attention_weights)]
