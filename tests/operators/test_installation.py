@@ -53,7 +53,7 @@ def test_a_compiled_extension_takes_precedence_even_if_it_does_not_load(tmp_path
 
 def test_mmdets_dino_detects_where_this_package_was_not_imported(tmp_path):
     config = get_config(DINO)
-    config.model = tiny_model_cfg(DINO)
+    config.model = tiny_model_cfg(DINO, width=256, num_heads=8, num_layers=1)  # mmdet's decoder takes no other width
     config.test_dataloader.dataset.pipeline[1].scale = (64, 64)
     config.dump(tmp_path / 'config.py')
     code = (
