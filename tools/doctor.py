@@ -45,6 +45,8 @@ def findings() -> Iterator[Finding]:
         yield name, versions.installed_version(name) if problem is None else text, fix or None
     if versions.installed_version('mmcv') and versions.installed_version('mmcv-lite'):
         yield 'mmcv-lite', "and mmcv are both installed, and write over each other's files", INSTALL_MMCV
+    if importlib.util.find_spec('pkg_resources') is None:
+        yield 'pkg_resources', 'is missing, with which mmengine finds mmdet::... configs', 'pip install "setuptools<80"'
     yield from import_findings()
     if versions.installed_version('mmdet_stable') is None:
         yield (
