@@ -92,13 +92,13 @@ def missing_cuda_fix(torch) -> Optional[str]:
 
 def operator_findings(cuda: bool) -> Iterator[Finding]:
     """Which operators mmcv uses: compiled ones, or those in torch of mmdet_stable."""
-    error = import_error('mmcv')
-    if error is not None:
-        missing = re.search(r"No module named '(\w+)'", error)
-        yield 'mmcv', f'does not import: {error}', f'pip install {missing[1]}' if missing else library_fix(error)
-        return
     error = import_error('mmcv._ext')
     if error is not None:
+        reason = import_error('mmcv')
+        if reason is not None:
+            missing = re.search(r"No module named '(\w+)'", reason)
+            yield 'mmcv', f'does not import: {reason}', f'pip install {missing[1]}' if missing else library_fix(reason)
+            return
         absent = "No module named 'mmcv._ext'" in error
         found = 'missing' if absent else f'was built for another torch, or is damaged ({error})'
         yield 'operators (mmcv._ext)', found, versions.REINSTALL if absent else INSTALL_MMCV
