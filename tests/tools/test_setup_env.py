@@ -23,7 +23,7 @@ def test_mmcv_is_compiled_only_for_a_gpu_with_nvcc(gpu, nvcc, kind, tmp_path, mo
         if exists:
             (tmp_path / name).write_text('#!/bin/sh\n')
             (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv('PATH', str(tmp_path), prepend=None)
+    monkeypatch.setenv('PATH', str(tmp_path))
     monkeypatch.setenv('CUDA_HOME', str(tmp_path / 'none'))
     assert setup_env.suitable_kind() == kind
     assert ('no nvcc' in capsys.readouterr().out) == (gpu and not nvcc)
