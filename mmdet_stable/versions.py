@@ -36,6 +36,7 @@ COMPILED_MMCV = (
     'pip uninstall -y mmcv mmcv-lite; pip install "setuptools<80" wheel ninja; '
     'MMCV_WITH_OPS=1 pip install --no-cache-dir --no-binary mmcv --no-build-isolation mmcv==2.1.0'
 )
+FORKS = {'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv', 'mmdet': 'onedl-mmdetection'}  # same import names
 REINSTALL = 'pip install --force-reinstall --no-deps mmdet_stable, or with -e . in its folder'
 
 
@@ -64,6 +65,12 @@ def version_problem(package: str) -> Optional[str]:
     wanted = REQUIREMENTS[package]
     name = mmcv_distribution() if package == 'mmcv' else package
     found = installed_version(name)
+    fork = FORKS.get(package)
+    if fork is not None and installed_version(fork) is not None:
+        return (
+            f'{fork} {installed_version(fork)} is installed, with which mmdet_stable was not tried; it needs '
+            f'{package}{wanted}. Fix: pip uninstall -y {fork}; {wanted.fix}'
+        )
     if found is None:
         return f'{package} is not installed (wanted {package}{wanted}). Fix: {wanted.fix}'
     if not release(wanted.minimum) <= release(found) < release(wanted.below):

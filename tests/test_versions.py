@@ -51,6 +51,13 @@ def test_mmcv_lite_will_do_with_operators(monkeypatch, tmp_path, found, files, p
         versions.check_versions()
 
 
+@pytest.mark.parametrize('package,fork', versions.FORKS.items())
+def test_forks_under_the_same_import_name_are_refused_by_name(monkeypatch, package, fork):
+    install(monkeypatch, {fork: '2.3.6'})
+    with pytest.raises(ImportError, match=f'{fork} 2.3.6 is installed, .* Fix: pip uninstall -y {fork}; pip'):
+        versions.check_versions()
+
+
 def test_releases():
     assert versions.release('2.13.0+cpu') == (2, 13, 0) and versions.release('3.3.0rc1') == (3, 3, 0)
 
