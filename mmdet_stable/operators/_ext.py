@@ -142,8 +142,8 @@ def softnms(
 
 def _iou(boxes: Tensor, others: Tensor, offset: int) -> Tensor:
     """IoU (M, N) of boxes (M, 4) with boxes (N, 4), in the order of mmcv's roundings; NaN where both are empty."""
-    left, top, right, bottom = boxes[:, None].unbind(-1)
-    left_, top_, right_, bottom_ = others.unbind(-1)
+    left, top, right, bottom = boxes.t().contiguous()[..., None].unbind()  # contiguous: several times faster below
+    left_, top_, right_, bottom_ = others.t().contiguous().unbind()
     width = torch.minimum(right, right_).sub_(torch.maximum(left, left_))
     height = torch.minimum(bottom, bottom_).sub_(torch.maximum(top, top_))
     if offset:
