@@ -3,12 +3,14 @@
 from typing import Any, Iterator, Optional, Tuple
 
 import torch
-from mmcv.ops import MultiScaleDeformableAttention
+from mmcv.ops import MultiScaleDeformableAttention, get_compiling_cuda_version
 from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
+
+HAS_CUDA_OPERATOR = get_compiling_cuda_version() != 'not available'  # as mmcv says without CUDA, or uncompiled
 
 
 class DeformableAttention(MultiScaleDeformableAttention):
@@ -16,8 +18,8 @@ class DeformableAttention(MultiScaleDeformableAttention):
 
     On a GPU, mmcv's CUDA operator does the work, in float32 also under autocast, as positions in half precision lie up
     to 0.8 pixels off; mmcv's check of map sizes is left out, as it waits for the device in each layer. On a CPU, mmcv
-    samples maps whose channels lie far apart; :func:`weighted_samples` reads whole rows instead. Other devices, and
-    tracing as for ONNX, are left to mmcv.
+    samples maps whose channels lie far apart; :func:`weighted_samples` reads whole rows instead, also on a GPU for
+    which mmcv was not compiled. Other devices, and tracing as for ONNX, are left to mmcv.
 
     Source: arXiv:2010.04159 Eq. 3.
     """
@@ -64,7 +66,7 @@ class DeformableAttention(MultiScaleDeformableAttention):
         else:  # in halves of the reference box, which all points together cover
             unit = reference_points[..., 2:] * (0.5 / self.num_points)
         locations = reference_points[..., :2] + offsets * unit
-        if value.is_cuda:
+        if value.is_cuda and HAS_CUDA_OPERATOR:
             output = cuda_samples(value, spatial_shapes, level_start_index, locations, weights, self.im2col_step)
         else:
             output = weighted_samples(value, spatial_shapes, locations, weights)

@@ -77,6 +77,41 @@ def test_positions_are_float32_under_autocast(monkeypatch):
     assert (seen[0][:, :, 0, :, 0] - points).abs().max() * 200 * 8 < 0.01  # pixels at stride 8
 
 
+class OnGPU(torch.Tensor):
+    """Says that it lies on a GPU, as does what is computed from it."""
+
+    is_cuda = property(lambda self: True)
+
+
+@pytest.mark.parametrize('compiled', [True, False])
+def test_a_gpu_without_mmcvs_operator_gets_the_torch_path(compiled, monkeypatch):
+    calls = []
+
+    def operator(value, shapes, starts, locations, weights, im2col_step):
+        calls.append(value)
+        return weighted_samples(value, shapes, locations, weights)
+
+    monkeypatch.setattr(deformable_attention, 'HAS_CUDA_OPERATOR', compiled)
+    monkeypatch.setattr(deformable_attention, 'cuda_samples', operator)
+    attention = DeformableAttention(24, num_heads=3, num_levels=1, batch_first=True)
+    query, shapes = torch.randn(2, 28, 24), torch.tensor([[7, 4]])
+    maps = dict(reference_points=torch.rand(2, 28, 1, 2), spatial_shapes=shapes, level_start_index=torch.tensor([0]))
+    attention.eval()
+    expected = attention(query, **maps)
+    assert not calls
+    torch.testing.assert_close(attention(query.as_subclass(OnGPU), **maps).as_subclass(torch.Tensor), expected)
+    assert len(calls) == compiled
+
+
+def test_the_torch_path_stays_on_the_device_of_its_inputs():
+    """The meta device has no values, and like a GPU takes no tensors of the CPU."""
+    inputs = [x.to('meta').requires_grad_(x.is_floating_point()) for x in sampling_inputs(MAPS['four'])]
+    output = weighted_samples(*inputs)
+    output.sum().backward()
+    assert output.shape == (2, 11, 15) and output.is_meta
+    assert all(inputs[i].grad.is_meta and inputs[i].grad.shape == inputs[i].shape for i in (0, 2, 3))
+
+
 def test_wrong_reference_points():
     attention = DeformableAttention(24, num_heads=3, num_levels=1, batch_first=True)
     with pytest.raises(ValueError, match=r'the last dimension is 2 or 4, got \(2, 28, 1, 3\)'):
