@@ -29,11 +29,11 @@ class Predictions(NamedTuple):
     class_agnostic: bool = False
 
     def float(self) -> 'Predictions':
-        """The same in float32."""
+        """These predictions in float32."""
         return self._replace(logits=self.logits.float(), boxes_cxcywh=self.boxes_cxcywh.float())
 
     def detach(self) -> 'Predictions':
-        """The same without gradient."""
+        """These predictions without gradient."""
         return self._replace(logits=self.logits.detach(), boxes_cxcywh=self.boxes_cxcywh.detach())
 
     def of(self, layer: int, image: int) -> 'Predictions':
@@ -44,7 +44,7 @@ class Predictions(NamedTuple):
         )
 
     def blanked(self, images: Iterable[int]) -> 'Predictions':
-        """The same, with constants, which get no gradient, in place of all predictions of some images."""
+        """These predictions with constants, which get no gradient, in place of all of some images."""
         blank = torch.zeros(self.logits.shape[1], dtype=torch.bool, device=self.logits.device)
         blank[list(images)] = True
         blank = blank[:, None, None]

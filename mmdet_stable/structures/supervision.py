@@ -83,7 +83,7 @@ class DenoisingLayout(NamedTuple):
         return self.ignore_padding and min(self.num_shown) < self.num_slots
 
     def without(self, images: Iterable[int]) -> 'DenoisingLayout':
-        """The same, showing no ground truth of some images."""
+        """This layout without the ground truth of some images."""
         num_shown = (0 if image in images else num for image, num in enumerate(self.num_shown))
         return self._replace(num_shown=tuple(num_shown))
 

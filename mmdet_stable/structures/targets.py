@@ -42,7 +42,7 @@ class BatchTargets(NamedTuple):
         return len(set(self.num_gts)) > 1
 
     def class_agnostic(self) -> 'BatchTargets':
-        """The same, with every ground truth as class 0."""
+        """These targets with every ground truth as class 0."""
         return self._replace(labels=torch.zeros_like(self.labels))
 
     def of_image(self, image: int) -> 'BatchTargets':

@@ -1,4 +1,4 @@
-"""mmdet's heads with the set loss: each ``Stable...Head`` takes the place of the mmdet head that it is named after."""
+"""Heads with the set loss: each ``Stable...Head`` takes the place of the mmdet head that it is named after."""
 
 from typing import Dict, List, Optional, Sequence, Tuple
 

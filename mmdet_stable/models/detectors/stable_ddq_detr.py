@@ -20,7 +20,7 @@ from .base import StableDetector
 
 
 class DDQDecoder(DDQTransformerDecoder):
-    """mmdet's decoder of DDQ-DETR, with the attention of this package."""
+    """Decoder of DDQ-DETR: mmdet's, with the attention of this package."""
 
     def _init_layers(self) -> None:
         self.layers = ModuleList([DeformableDecoderLayer(**self.layer_cfg) for _ in range(self.num_layers)])
@@ -78,13 +78,14 @@ class StableDDQDETR(StableDetector, DDQDETR):
     def forward_transformer(
         self, img_feats: Tuple[Tensor, ...], batch_data_samples: OptSampleList = None
     ) -> Dict[str, Any]:
-        """mmdet's flow, in which ``pre_decoder`` adds dense and denoising queries."""
+        """Run mmdet's flow, in which ``pre_decoder`` adds dense and denoising queries."""
         return DDQDETR.forward_transformer(self, img_feats, batch_data_samples)
 
     def gen_encoder_output_proposals(
         self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor
     ) -> Tuple[Tensor, Tensor]:
-        """As in mmdet, but waits for the device once, not at every size. It fills up missing queries itself."""
+        """Tokens and anchors for proposals. Waits for the device once, not at every size as mmdet; DDQ-DETR fills up
+        missing queries itself."""
         if memory_mask is None:
             memory_mask = torch.zeros(memory.shape[:2], dtype=torch.bool, device=memory.device)
         return super().gen_encoder_output_proposals(

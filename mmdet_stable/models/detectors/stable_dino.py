@@ -90,5 +90,5 @@ class StableDINO(DeformableDetector):
         return dict(query=query, reference_points=boxes_unact.sigmoid(), memory=memory), supervised
 
     def plan_for_head(self, plan: QueryPlan) -> Dict[str, Any]:
-        """mmdet's ``DINOHead`` takes the numbers of denoising queries and groups."""
+        """The plan, or for mmdet's ``DINOHead`` the numbers of denoising queries and groups."""
         return super().plan_for_head(plan) or dict(dn_meta=plan.dn_meta)

@@ -38,6 +38,6 @@ def refined_boxes(
 
 
 def refined_proposals(box_branch: Callable[[Tensor], Tensor], tokens: Tensor, proposals: Tensor) -> Tensor:
-    """The same before the sigmoid, for the encoder's N tokens: (B, N, 4) from proposals (B, N, 4) before it, too."""
+    """Boxes (B, N, 4) before the sigmoid, of the encoder's N tokens, from proposals (B, N, 4) before it, too."""
     with torch.autocast(tokens.device.type, enabled=False):
         return box_branch(tokens.to(torch.promote_types(tokens.dtype, torch.float32))) + proposals

@@ -14,7 +14,8 @@ HAS_CUDA_OPERATOR = get_compiling_cuda_version() != 'not available'  # as mmcv s
 
 
 class DeformableAttention(MultiScaleDeformableAttention):
-    """mmcv's ``MultiScaleDeformableAttention``, with the same arguments, parameters and results.
+    """Attention to a few points of several maps, with the arguments, parameters and results of mmcv's
+    ``MultiScaleDeformableAttention``.
 
     On a GPU, mmcv's CUDA operator does the work, in float32 also under autocast, as positions in half precision lie up
     to 0.8 pixels off; mmcv's check of map sizes is left out, as it waits for the device in each layer. On a CPU, mmcv
@@ -37,7 +38,7 @@ class DeformableAttention(MultiScaleDeformableAttention):
         level_start_index: Optional[Tensor] = None,
         **kwargs,
     ) -> Tensor:
-        """As mmcv's: (B, Q, D) for ``query`` (B, Q, D), ``value`` (B, N, D) and ``reference_points`` (B, Q, L, 2 or 4),
+        """Output (B, Q, D) for ``query`` (B, Q, D), ``value`` (B, N, D) and ``reference_points`` (B, Q, L, 2 or 4),
         normalised, with L map sizes (height, width) in ``spatial_shapes``; batch second without ``batch_first``."""
         if query.device.type not in ('cpu', 'cuda') or torch.jit.is_tracing():
             maps = dict(spatial_shapes=spatial_shapes, level_start_index=level_start_index)

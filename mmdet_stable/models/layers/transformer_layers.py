@@ -39,7 +39,7 @@ class DeformableEncoderLayer(DeformableDetrTransformerEncoderLayer):
 
 
 class CheckpointedEncoderLayer(DeformableEncoderLayer):
-    """The same layer, which keeps only its inputs for the backward pass, and computes itself again there."""
+    """Encoder layer that keeps only its inputs for the backward pass, and computes itself again there."""
 
     def forward(self, *args, **kwargs) -> Tensor:
         if not self.training:

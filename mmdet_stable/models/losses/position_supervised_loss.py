@@ -191,7 +191,7 @@ class PositionSupervisedLoss(QualityFocalLoss):
         avg_factor: Optional[float] = None,
         reduction_override: Optional[str] = None,
     ) -> Tensor:
-        """mmdet's interface.
+        """The loss of N queries, as mmdet's heads call it.
 
         Args:
             pred: (N, C) logits.
@@ -225,7 +225,7 @@ class PositionSupervisedLoss(QualityFocalLoss):
         avg_factor: Optional[float] = None,
         reduction_override: Optional[str] = None,
     ) -> Tensor:
-        """As :meth:`forward`, for targets in [0, 1] with f1 and any rescaling already applied; any leading shape."""
+        """The loss for targets in [0, 1] to which f1 and any rescaling are already applied; any leading shape."""
         loss = position_supervised_loss(pred, labels, targets, gamma=self.gamma, alpha=self.alpha)
         return self.loss_weight * weight_reduce_loss(loss, weight, reduction_override or self.reduction, avg_factor)
 

@@ -29,7 +29,7 @@ MAX_LOST_BATCHES = 10  # skipped whole, after which nothing is being learned any
 
 @TASK_UTILS.register_module()
 class StableHungarianAssigner(HungarianAssigner):
-    """mmdet's ``HungarianAssigner`` that can also match whole batches.
+    """Hungarian matching of one image, as mmdet's ``HungarianAssigner``, or of a whole batch at once.
 
     ``assign`` has mmdet's interface and may replace ``HungarianAssigner`` in any config. ``assign_batch`` computes the
     costs of all layers and images on the device in float32, copies them to the host once, solves there, and copies
@@ -103,7 +103,7 @@ class StableHungarianAssigner(HungarianAssigner):
     def assign(
         self, pred_instances: InstanceData, gt_instances: InstanceData, img_meta: Optional[dict] = None, **kwargs
     ) -> AssignResult:
-        """mmdet's interface: one image.
+        """Match one image, as mmdet's heads ask for it.
 
         Args:
             pred_instances: ``scores`` (Q, C) logits and ``bboxes`` (Q, 4) absolute xyxy.
