@@ -5,5 +5,6 @@ from .versions import __version__, check_versions
 check_versions()
 
 from . import datasets, engine, evaluation, models  # noqa: E402  (the guard must speak before mmcv can fail)
+from .shipped import config  # noqa: E402
 
-__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']
+__all__ = ['__version__', 'config', 'datasets', 'engine', 'evaluation', 'models']
