@@ -13,10 +13,10 @@ import numpy as np
 from mmdet.apis import DetInferencer
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
 
 from mmdet_stable.datasets import write_digit_scenes
+from mmdet_stable.engine.console import build_runner
 from mmdet_stable.engine.launch import resume
 from mmdet_stable.visualization.report import write_report
 
@@ -35,7 +35,7 @@ def main() -> None:
     data_root = write_digit_scenes(args.data_root, args.num_train, args.num_val)
     cfg = demo_config(data_root, args.work_dir)
     cfg.merge_from_dict(args.cfg_options)
-    runner = Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     runner.train()
     metrics = runner.test()
     picture = draw_detections(cfg, sorted((data_root / 'val').glob('*.png'))[:6])
