@@ -11,7 +11,10 @@ HELP = 'print the paths of the configs that come with this package'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        'pattern', nargs='?', default='', help='only those whose path under configs/ has this in it; * and ? stand for any'
+        'pattern',
+        nargs='?',
+        default='',
+        help='only those whose path under configs/ has this in it; * and ? stand for any',
     )
 
 

@@ -19,7 +19,7 @@ THEIRS = ('c', 'x', 'y', 'z', 'b', 'u', 'v')
 
 
 def fine_tune(model, trained, ours, theirs):
-    """Load the weights of ``trained``, of classes ``theirs``, into ``model``, of classes ``ours``, as a runner would."""
+    """Load the weights of ``trained``, of classes ``theirs``, into ``model``, of classes ``ours`` as a runner would."""
     runner = SimpleNamespace(
         model=model,
         _resume=False,
@@ -72,7 +72,9 @@ def proposals(model):
 
 
 @pytest.mark.parametrize('theirs', [THEIRS, None], ids=['named', 'unnamed'])
-@pytest.mark.parametrize('ours', [('b', 'new', 'c'), THEIRS[::-1], tuple('abcdefghi')], ids=['fewer', 'as_many', 'more'])
+@pytest.mark.parametrize(
+    'ours', [('b', 'new', 'c'), THEIRS[::-1], tuple('abcdefghi')], ids=['fewer', 'as_many', 'more']
+)
 @pytest.mark.parametrize('kind', ['StableDeformableDETR', 'HDeformableDETR', 'DNDeformableDETR', 'DeformableDETR'])
 def test_proposals_stay(kind, ours, theirs):
     """Row 0 of the encoder's class branch means "object", whatever the class of that name is in the decoder."""
@@ -102,7 +104,9 @@ def softmax_detr(num_classes, seed):
 
 
 @pytest.mark.parametrize(
-    'ours,theirs', [(THEIRS[::-1], THEIRS), (('b', 'new'), THEIRS), (('b', 'new'), None)], ids=['order', 'other', 'unnamed']
+    'ours,theirs',
+    [(THEIRS[::-1], THEIRS), (('b', 'new'), THEIRS), (('b', 'new'), None)],
+    ids=['order', 'other', 'unnamed'],
 )
 def test_background_of_a_softmax_stays(ours, theirs):
     trained, model = softmax_detr(7, seed=1), softmax_detr(len(ours), seed=2)
