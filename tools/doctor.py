@@ -61,7 +61,7 @@ def findings() -> Iterator[Finding]:
 
 
 def weight_findings() -> Iterator[Finding]:
-    """Where the weights are that the configs' backbones start from. Missing ones are no fault: training fetches them."""
+    """Where the weights are that backbones start from. It is no fault if they are missing: training fetches them."""
     from mmengine.config import Config
 
     from mmdet_stable import config
