@@ -52,6 +52,8 @@ def test_configs_are_listed(capsys):
     assert not [path for path in listed if '_base_' in path]
     assert main(['configs', 'table7/*_s3']) == 0
     assert capsys.readouterr().out == f'{ROOT / "configs" / "ablations" / "table7" / "f1_s3.py"}\n'
+    assert main(['configs', '--folder']) == 0
+    assert capsys.readouterr().out == f'{ROOT / "configs"}\n'
     assert main(['configs', 'zzz']) == 1
     assert "no config matches 'zzz'" in capsys.readouterr().err
 

@@ -11,16 +11,17 @@ HELP = 'print the paths of the configs that come with this package'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        'pattern',
-        nargs='?',
-        default='',
-        help='only those whose path under configs/ has this in it; * and ? stand for any',
+        'pattern', nargs='?', default='', help='only those whose path has this in it; * and ? stand for any characters'
     )
+    parser.add_argument('--folder', action='store_true', help='print the folder instead; tools lie beside it')
 
 
 def run(args: argparse.Namespace) -> int:
     """Print one path per line; 1 where there is none."""
     folder = config_folder()
+    if args.folder:
+        print(folder)
+        return 0
     found = [path for path in shipped_configs() if fnmatch(path.relative_to(folder).as_posix(), f'*{args.pattern}*')]
     if not found:
         print(f'no config matches {args.pattern!r}; without a pattern, all are listed', file=sys.stderr)

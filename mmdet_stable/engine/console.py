@@ -81,9 +81,9 @@ def summary(runner: Runner) -> Iterator[str]:
     for split, loop in (('train', runner._train_loop), ('val', runner._val_loop), ('test', runner._test_loop)):
         if isinstance(loop, BaseLoop):  # the properties of the same names would build what is not needed
             loader = loop.dataloader
-            yield f'  {split + ":":<9} {len(loader.dataset)} images in {len(loader)} batches'
+            yield f'  {split + ":":<9} images {len(loader.dataset)}, batches {len(loader)}'
     if isinstance(runner._train_loop, BaseLoop):
-        yield f'  schedule: {runner.max_epochs} epochs, {runner.max_iters} steps, of which {runner.iter} are done'
+        yield f'  schedule: epochs {runner.max_epochs}, steps {runner.max_iters}, of which done {runner.iter}'
     if isinstance(runner.optim_wrapper, OptimWrapper):
         groups = runner.optim_wrapper.param_groups
         rates = sorted({group.get('initial_lr', group['lr']) for group in groups}, reverse=True)

@@ -17,8 +17,6 @@ from mmdet_stable.engine.downloads import cached_file, fetch, fetch_weights, url
 from tests.tools.command_line import CONFIG, free_port, options, run
 from tests.utils import ROOT
 
-pytest_plugins = ['tests.tools.conftest']
-
 
 class Handler(SimpleHTTPRequestHandler):
     def log_message(self, text, *args):
