@@ -90,7 +90,7 @@ def fetch(url: str) -> Path:
         sha = f'; its SHA-256 begins with {digest[1]}' if digest else ''
         raise OSError(
             f'weights cannot be downloaded: {error}\n  from:       {url}\n  by hand:    put the file at {path}{sha}'
-        ) from error
+        ) from None  # which says nothing more, in some fifty lines
     return path
 
 
@@ -110,7 +110,7 @@ def fetch_weights(cfg: Config) -> None:
             raise OSError(
                 f'{key}.checkpoint={checkpoint}: {error}\n'
                 f'  without it: --cfg-options {key}=None starts from random weights'
-            ) from error
+            ) from None
     load_from = cfg.get('load_from') or ''
     if HTTP.match(load_from):
         fetch(load_from)
