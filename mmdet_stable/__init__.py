@@ -27,6 +27,7 @@ from .models.layers import DNQueryGenerator  # noqa: E402
 from .models.losses import PositionSupervisedLoss  # noqa: E402
 from .models.necks import DenseMemoryFusion, SimpleMemoryFusion, UShapedMemoryFusion  # noqa: E402
 from .models.task_modules import PositionModulatedFocalCost, StableHungarianAssigner  # noqa: E402
+from .shipped import config  # noqa: E402
 
 __all__ = [
     'DNDETR',
@@ -51,6 +52,7 @@ __all__ = [
     'StableHungarianAssigner',
     'UShapedMemoryFusion',
     '__version__',
+    'config',
     'datasets',
     'engine',
     'evaluation',

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from mmdet.registry import HOOKS
 from mmengine.config import Config
 
 from tests.utils import ROOT, build, samples, shrink
@@ -19,7 +20,10 @@ def test_there_are_four_examples():
 def test_example_trains_and_predicts(text, tmp_path):
     path = tmp_path / 'example.py'
     path.write_text(text)
-    cfg = Config.fromfile(path).model
+    cfg = Config.fromfile(path)
+    for hook in cfg.default_hooks.values():
+        HOOKS.build(hook)
+    cfg = cfg.model
     shrink(cfg, width=256)  # hard-coded in mmdet's detectors
     model = build(cfg).train()
     images, batch = torch.randn(2, 3, 64, 96), samples((2, 1), (64, 96))

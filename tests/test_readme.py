@@ -1,11 +1,15 @@
 """The README's examples are executed as they stand."""
 
+import json
 import re
 
 import torch
+from mmdet.registry import DATASETS, HOOKS, METRICS
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.hub import get_config
 
+from mmdet_stable.datasets import write_digit_scenes
 from tests.utils import ROOT, build, samples, shrink, shrunk
 
 BLOCKS = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), flags=re.S)
@@ -28,6 +32,55 @@ def test_own_data_needs_place_and_classes_only(tmp_path):
             'Platelets',
         )
     assert cfg.test_evaluator.ann_file == cfg.val_evaluator.ann_file == 'data/bccd/annotations/instances_val.json'
+
+
+def test_own_data_trains(tmp_path, monkeypatch):
+    """Where the example expects them lie images of three classes; the model is made small."""
+    cfg = load(CONFIGS[0], tmp_path)
+    data = write_digit_scenes(tmp_path / 'data' / 'bccd', num_train=2, num_val=1)
+    (data / 'train').rename(data / 'images')
+    annotations = data / 'annotations' / 'instances_train.json'
+    content = json.loads(annotations.read_text())
+    content['categories'] = [dict(id=i, name=name) for i, name in enumerate(cfg.classes, 1)]
+    for number, annotation in enumerate(content['annotations']):
+        annotation['category_id'] = number % 3 + 1
+    annotations.write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    shrink(cfg.model, width=256)
+    model = build(cfg.model).train()
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    losses = model(**model.data_preprocessor(pseudo_collate([dataset[0]]), training=True), mode='loss')
+    assert dataset.metainfo['classes'] == ('RBC', 'WBC', 'Platelets') and len(losses) > 10
+    assert all(value.isfinite() for value in losses.values())
+
+
+def test_detecting(tmp_path, monkeypatch):
+    """The code as it stands, but for the names of config, weights and image."""
+    (code,) = [block for block in BLOCKS if 'DetInferencer' in block]
+    data = write_digit_scenes(tmp_path / 'scenes', num_train=1, num_val=1)
+    cfg = Config.fromfile(ROOT / 'configs' / 'demo_digits.py')
+    meta = dict(dataset_meta=dict(classes=cfg.digit_classes))
+    torch.save(dict(state_dict=build(cfg.model).state_dict(), meta=meta), tmp_path / 'weights.pth')
+    for old, new in (
+        ("stable_dino_r50_12e'", "demo_digits'"),
+        ('work_dirs/stable_dino_r50_12e/epoch_12.pth', str(tmp_path / 'weights.pth')),
+        ('street.jpg', str(data / 'val' / '000001.png')),
+    ):
+        assert code.count(old) == 1
+        code = code.replace(old, new)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert (tmp_path / 'outputs' / 'vis' / '000001.png').stat().st_size > 1000
+    found = json.loads((tmp_path / 'outputs' / 'preds' / '000001.json').read_text())
+    assert len(found['bboxes']) == len(found['scores']) == 30
+
+
+def test_unstable_score_in_training(tmp_path):
+    (code,) = [block for block in BLOCKS if 'MatchingStabilityHook' in block]
+    (tmp_path / 'val.json').write_text('{"images": [], "annotations": [], "categories": []}')
+    cfg = load(code.replace('val.json', str(tmp_path / 'val.json')), tmp_path)
+    assert [type(METRICS.build(metric)).__name__ for metric in cfg.val_evaluator] == ['CocoMetric', 'MatchingStability']
+    assert HOOKS.build(cfg.custom_hooks[0]).interval == 1000
 
 
 def test_mixing_into_mmdets_deformable_detr(tmp_path):

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -62,14 +63,23 @@ def test_releases():
     assert versions.release('2.13.0+cpu') == (2, 13, 0) and versions.release('3.3.0rc1') == (3, 3, 0)
 
 
-def run_doctor(*arguments):
-    return subprocess.run([sys.executable, *arguments, 'tools/doctor.py'], cwd=ROOT, capture_output=True, text=True)
+def run_doctor(*arguments, **environment):
+    command = [sys.executable, *arguments, 'tools/doctor.py']
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
 
 
-def test_doctor_is_content_here():
-    result = run_doctor()
+def test_doctor_is_content_here(tmp_path):
+    """Also where weights of backbones are not downloaded yet, of which it says where they go."""
+    cache = tmp_path / 'hub' / 'checkpoints'
+    cache.mkdir(parents=True)
+    (cache / 'resnet50-0676ba61.pth').touch()
+    result = run_doctor(TORCH_HOME=str(tmp_path))
     assert result.returncode == 0, result.stdout
     assert 'mmcv._ext' in result.stdout and 'everything mmdet_stable needs is here' in result.stdout
+    assert f'resnet50-0676ba61.pth: in {cache}\n' in result.stdout
+    missing = 'https://download.pytorch.org/models/resnet101-63fe2227.pth'
+    assert f'resnet101-63fe2227.pth: fetched when needed, from {missing} to {cache}' in result.stdout
+    assert 'swin_large_patch4_window12_384_22k.pth: fetched' in result.stdout
 
 
 def test_doctor_speaks_where_nothing_is_installed():

@@ -13,20 +13,19 @@ import numpy as np
 from mmdet.apis import DetInferencer
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
 
+from mmdet_stable import config
 from mmdet_stable.datasets import write_digit_scenes
+from mmdet_stable.engine.console import build_runner
 from mmdet_stable.engine.launch import resume
 from mmdet_stable.visualization.report import write_report
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work-dir', default=str(ROOT / 'work_dirs' / 'demo'))
-    parser.add_argument('--data-root', default=str(ROOT / 'data' / 'digit_scenes'))
+    parser.add_argument('--work-dir', default='work_dirs/demo')
+    parser.add_argument('--data-root', default='data/digit_scenes')
     parser.add_argument('--num-train', type=int, default=1000, help='training scenes')
     parser.add_argument('--num-val', type=int, default=200, help='held-out scenes, of other digits')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
@@ -35,7 +34,7 @@ def main() -> None:
     data_root = write_digit_scenes(args.data_root, args.num_train, args.num_val)
     cfg = demo_config(data_root, args.work_dir)
     cfg.merge_from_dict(args.cfg_options)
-    runner = Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     runner.train()
     metrics = runner.test()
     picture = draw_detections(cfg, sorted((data_root / 'val').glob('*.png'))[:6])
@@ -47,7 +46,7 @@ def main() -> None:
 
 def demo_config(data_root: Path, work_dir: str) -> Config:
     """The demo's config for this data and work dir, resuming where there is something to resume."""
-    cfg = Config.fromfile(ROOT / 'configs' / 'demo_digits.py')
+    cfg = Config.fromfile(config('demo_digits'))
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.data_root = str(data_root)
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
+# In a checkout, tools lie beside the package; in an installed wheel inside of it, in the folder .mim.
+PACKAGE = ROOT.parent if ROOT.name == '.mim' else ROOT / 'mmdet_stable'
 
 # Found by path: importing the package itself would already fail on what is to be diagnosed.
-spec = importlib.util.spec_from_file_location('versions', ROOT / 'mmdet_stable' / 'versions.py')
+spec = importlib.util.spec_from_file_location('versions', PACKAGE / 'versions.py')
 versions = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(versions)
 
@@ -55,7 +57,25 @@ def findings() -> Iterator[Finding]:
             f'pip install --no-build-isolation -e {ROOT}',
         )
     elif not any(map(versions.version_problem, versions.REQUIREMENTS)):
-        yield 'mmdet_stable', versions.installed_version('mmdet_stable'), import_error('mmdet_stable')
+        error = import_error('mmdet_stable')
+        yield 'mmdet_stable', versions.installed_version('mmdet_stable'), error
+        if error is None:
+            yield from weight_findings()
+
+
+def weight_findings() -> Iterator[Finding]:
+    """Where the weights are that backbones start from. It is no fault if they are missing: training fetches them."""
+    from mmengine.config import Config
+
+    from mmdet_stable import config
+    from mmdet_stable.engine.downloads import cached_file, pretrained, url_of
+
+    for name in ('stable_dino_r50_12e', 'dn_detr_r101_50e', 'stable_dino_swin_l_12e'):
+        for _, checkpoint in pretrained(Config.fromfile(config(name)).model, 'model'):
+            url = url_of(checkpoint)
+            path = cached_file(url)
+            found = f'in {path.parent}' if path.exists() else f'fetched when needed, from {url} to {path.parent}'
+            yield 'pretrained weights', f'{path.name}: {found}', None
 
 
 def import_findings() -> Iterator[Finding]:

@@ -5,10 +5,9 @@ python tools/test.py configs/stable_dino_r50_12e.py work_dirs/stable_dino_r50_12
 
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 from mmdet_stable.engine.config_checks import check_model
+from mmdet_stable.engine.console import build_runner
 from mmdet_stable.engine.launch import argument_parser, check_annotation_files, load_config
 
 
@@ -29,7 +28,7 @@ def main() -> None:
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     if args.out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     runner.test()

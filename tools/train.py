@@ -3,10 +3,9 @@
 python tools/train.py configs/stable_dino_r50_12e.py --cfg-options train_dataloader.batch_size=4
 """
 
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
 from mmdet_stable.engine.config_checks import check_model
+from mmdet_stable.engine.console import build_runner
+from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.launch import argument_parser, check_annotation_files, check_work_dir, load_config, resume
 
 
@@ -38,8 +37,9 @@ def main() -> None:
     if args.resume is not None:
         resume(cfg, args.resume)
     check_work_dir(cfg)
+    fetch_weights(cfg)
 
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     runner.train()
 
 

@@ -1,7 +1,8 @@
 from . import hooks
+from .downloads import load_from_http, load_from_torchvision
 from .safe_globals import allow_mmengine_checkpoints
 from .safe_loading import load_from_local
 
 allow_mmengine_checkpoints()
 
-__all__ = ['allow_mmengine_checkpoints', 'hooks', 'load_from_local']
+__all__ = ['allow_mmengine_checkpoints', 'hooks', 'load_from_http', 'load_from_local', 'load_from_torchvision']

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Optional
+from typing import Any, Dict, Union
 
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -11,21 +11,42 @@ from torch import Tensor
 
 # What torch's safe loader says it would not call.
 REFUSED = re.compile(r'(?:GLOBAL|function|class) (\w+[.\w]*)')
+# Where the weights lie in a checkpoint, in this order: mmengine's key, and that of many released backbones and models.
+WEIGHT_KEYS = ('state_dict', 'model')
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
 def load_from_local(filename: str, map_location: Any = None) -> dict:
     """Load a checkpoint or a bare state dict by torch's safe loader; takes the place of mmengine's loader for files.
 
+    Returns:
+        What the file holds. Weights under the key ``'model'`` are there as ``'state_dict'``, too: mmengine looks for
+        them there.
+
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged, is no checkpoint, or asks to run code, which never happens.
+    """
+    checkpoint = read_file(filename, map_location)
+    try:
+        weights = find_weights(checkpoint)
+    except ValueError as error:
+        raise ValueError(f'{filename} {error}; expected a checkpoint of mmengine, or a dict of tensors') from error
+    return checkpoint if weights is checkpoint else {**checkpoint, 'state_dict': weights}
+
+
+def read_file(filename: Union[str, Path], map_location: Any = None) -> Any:
+    """Whatever a file of ``torch.save`` holds, by torch's safe loader.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, or asks to run code, which never happens.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'{filename}: there is no such checkpoint')
     try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        return torch.load(path, map_location=map_location, weights_only=True)
     except UnpicklingError as error:
         refused = REFUSED.search(str(error))
         what = f'holds objects of {refused[1]}' if refused else 'is damaged, no checkpoint of torch'
@@ -38,10 +59,6 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
             f'{filename} is cut off, damaged, or no checkpoint of torch ({first_line(error)}). Copy it again, or go '
             'on from an earlier one: --resume without a value finds the newest whole one'
         ) from error
-    problem = contents_problem(checkpoint)
-    if problem:
-        raise ValueError(f'{filename} {problem}; expected a checkpoint of mmengine, or a dict of tensors')
-    return checkpoint
 
 
 def first_line(error: Exception) -> str:
@@ -49,13 +66,18 @@ def first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def contents_problem(checkpoint: Any) -> Optional[str]:
-    """Why a file that could be read holds no weights, or None."""
+def find_weights(checkpoint: Any) -> Dict[str, Tensor]:
+    """The weights in what a file holds: its ``'state_dict'``, else its ``'model'``, else the dict itself.
+
+    Raises:
+        ValueError: if there are none; to be read after the file's name.
+    """
     if not isinstance(checkpoint, dict):
-        return f'holds a {type(checkpoint).__name__}'
-    weights = checkpoint.get('state_dict', checkpoint)
+        raise ValueError(f'holds a {type(checkpoint).__name__}')
+    key = next((key for key in WEIGHT_KEYS if key in checkpoint), None)
+    weights = checkpoint if key is None else checkpoint[key]
     if not isinstance(weights, dict):
-        return f'holds a {type(weights).__name__} as its "state_dict"'
+        raise ValueError(f'holds a {type(weights).__name__} as its "{key}"')
     if not any(isinstance(value, Tensor) for value in weights.values()):
-        return 'holds no tensors by name'
-    return None
+        raise ValueError('holds no tensors by name')
+    return weights

@@ -64,6 +64,32 @@ def test_unstable_score(tool, work_dirs, capsys):
     assert f'demo_digits (2): layer 1: {float(rows[1]["unstable_score"]):.1f} %' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('name', ['unstable_score', 'convergence', 'report'])
+def test_results_go_into_the_first_work_dir(name, work_dirs, tmp_path, monkeypatch):
+    """Not into the folder that a tool is called from. A folder that does not exist is not created."""
+    monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis')
+    runs = shutil.copytree(work_dirs, tmp_path / 'runs')
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    few = [] if name == 'convergence' else ['--num-images', '1']
+    importlib.import_module(name).main([str(runs / 'b'), str(runs / 'a'), *few])
+    results = {'report.html'} if name == 'report' else {f'{name}.png', f'{name}.csv'}
+    before = {path.name for path in (work_dirs / 'b').iterdir()}
+    assert {path.name for path in (runs / 'b').iterdir()} == before | results
+    with pytest.raises(FileNotFoundError, match='work dir does not exist: none'):
+        importlib.import_module(name).main(['none'])
+    assert not list((tmp_path / 'here').iterdir())
+
+
+def test_results_beside_a_checkpoint(work_dirs, tmp_path, monkeypatch):
+    """Of a model that is given by its files."""
+    monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis')
+    run = shutil.copytree(work_dirs / 'a', tmp_path / 'a')
+    files = [str(run / 'demo_digits.py'), str(run / 'epoch_1.pth')]
+    importlib.import_module('matching_trace').main(['--model', *files])
+    assert (run / 'matching_trace.png').exists() and (run / 'matching_trace.csv').exists()
+
+
 def test_convergence(tool, work_dirs):
     _, rows = tool('convergence', work_dirs)
     assert [(row['name'], row['seed'], row['epoch']) for row in rows] == [

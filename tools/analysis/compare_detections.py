@@ -1,6 +1,6 @@
 """Detections of models side by side, beside the ground truth, as Fig. 10 of Stable-DINO. Examples:
 
-python tools/analysis/compare_detections.py work_dirs/small --num-images 4 --out detections.png
+python tools/analysis/compare_detections.py work_dirs/small --num-images 4
 python tools/analysis/compare_detections.py work_dirs/small --images street.jpg photos/ --score-thr 0.4
 
 Without --images, the first images of the test set are shown, and their ground truth.

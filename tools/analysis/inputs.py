@@ -28,8 +28,23 @@ def argument_parser(description: str, picture: str) -> argparse.ArgumentParser:
     parser.add_argument('--names', nargs='+', help='what to call the models; default: names of their configs')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for all models')
     parser.add_argument('--device', default=get_device())
-    parser.add_argument('--out', type=Path, default=Path(picture), help='the picture; its numbers go beside it as CSV')
+    add_out(parser, picture, 'the picture; its numbers go beside it as CSV')
     return parser
+
+
+def add_out(parser: argparse.ArgumentParser, name: str, what: str) -> None:
+    parser.add_argument('--out', type=Path, help=f'{what}; default: {name} in the first work dir')
+    parser.set_defaults(out_name=name)
+
+
+def output_path(args: argparse.Namespace) -> Path:
+    """``--out``, whose folder is created, or a file in the first work dir, or beside the first checkpoint."""
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        return args.out
+    folders = args.work_dirs or [Path(checkpoint).parent for _, checkpoint in args.model]
+    print(f'--out: {folders[0] / args.out_name}', file=sys.stderr)
+    return folders[0] / args.out_name
 
 
 def add_num_images(parser: argparse.ArgumentParser, default: int = 20) -> None:
@@ -53,7 +68,7 @@ def load_models(args: argparse.Namespace) -> List[Subject]:
     for name, (_, cfg, checkpoint) in zip(names, sources):
         cfg.merge_from_dict(args.cfg_options or {})
         subjects.append(load_subject(name, cfg, checkpoint, args.device))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out = output_path(args)
     return subjects
 
 

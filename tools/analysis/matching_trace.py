@@ -1,6 +1,6 @@
 """Which query each ground truth of one image is matched to, after the encoder and every decoder layer. Example:
 
-python tools/analysis/matching_trace.py work_dirs/small/dino_nms --index 3 --out matching_trace.png
+python tools/analysis/matching_trace.py work_dirs/small/dino_nms --index 3
 
 Dashed boxes belong to another query than in the layer before.
 """

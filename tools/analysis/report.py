@@ -1,9 +1,9 @@
 """One page on one or several trainings: curves, AP by class, matching, detections, settings, environment. Example:
 
-python tools/analysis/report.py work_dirs/small --out report.html
+python tools/analysis/report.py work_dirs/small
 
-The page is a single file that opens without a server. Trainings of one config count as seeds of one curve; all else is
-measured on the one of the lowest seed.
+The page is a single file, report.html in the first folder, that opens without a server. Trainings of one config count
+as seeds of one curve; all else is measured on the one of the lowest seed.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
-from inputs import explained
+from inputs import add_out, explained, output_path
 from mmengine.device import get_device
 
 from mmdet_stable.visualization.report import write_report
@@ -23,11 +23,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument('--num-images', type=int, default=20, help='for unstable scores and alignment')
     parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score of a box that is shown')
     parser.add_argument('--device', default=get_device())
-    parser.add_argument('--out', type=Path, default=Path('report.html'))
+    add_out(parser, 'report.html', 'the page')
     args = parser.parse_args(argv)
-    remarks = write_report(args.work_dirs, args.out, args.device, args.num_images, args.score_thr)
+    out = output_path(args)
+    remarks = write_report(args.work_dirs, out, args.device, args.num_images, args.score_thr)
     print('\n'.join(remarks), end='\n' if remarks else '', file=sys.stderr)
-    print(f'report: {args.out}')
+    print(f'report: {out}')
 
 
 if __name__ == '__main__':

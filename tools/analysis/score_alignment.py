@@ -1,6 +1,6 @@
 """Are well-placed queries the ones with high scores? Score against IoU, as Fig. 6 of Stable-DINO. Example:
 
-python tools/analysis/score_alignment.py work_dirs/small --top 30 --out score_alignment.png
+python tools/analysis/score_alignment.py work_dirs/small --top 30
 
 Takes, from each image, the queries of the highest IoU with any ground truth after the last decoder layer.
 """

@@ -1,6 +1,6 @@
 """How often the match of a ground truth changes from one decoder layer to the next, as Fig. 3 of Stable-DINO. Example:
 
-python tools/analysis/unstable_score.py work_dirs/small --out unstable_score.png
+python tools/analysis/unstable_score.py work_dirs/small
 python tools/analysis/unstable_score.py --model configs/dino/dino_r50_12e.py dino.pth \\
     --model configs/stable_dino_r50_12e.py stable_dino.pth
 

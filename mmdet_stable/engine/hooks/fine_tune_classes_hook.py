@@ -1,7 +1,9 @@
 """Fine-tuning on other classes: keep what fits, say what does not."""
 
+import re
 from typing import Dict, Optional, Sequence
 
+from mmdet.models.dense_heads import DeformableDETRHead, DINOHead
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -12,7 +14,7 @@ from mmdet_stable.utils import mismatched_shapes
 
 from .model import unwrapped_model
 
-CLASS_WEIGHTS = ('cls_branches.', 'fc_cls.', 'label_embedding.')
+CLASS_WEIGHTS = re.compile(r'\.(?:cls_branches|fc_cls|label_embedding)\.')
 
 
 @HOOKS.register_module()
@@ -20,9 +22,10 @@ class FineTuneClassesHook(Hook):
     """Fits the class weights of a checkpoint of other classes to the model, when training starts from ``load_from``.
 
     These are the classification layers and the label embedding of denoising queries. Where the checkpoint names its
-    classes, the rows of classes that the data has too move to their new places; all other rows start afresh. Both, and
-    every other weight that is not loaded, are listed in the log. Resuming and testing are left alone: there, a
-    checkpoint of other classes is an error.
+    classes, the rows of classes that the data has too move to their new places; all other rows start afresh. Rows that
+    are of no class stay: a softmax's background, the "unknown" of DN-DETR's denoising queries, and all of a branch that
+    only tells objects from background. What moves, and every other weight that is not loaded, is listed in the log.
+    Resuming and testing are left alone: there, a checkpoint of other classes is an error.
     """
 
     priority = 'VERY_HIGH'  # before hooks that load the checkpoint into a model of their own
@@ -35,11 +38,10 @@ class FineTuneClassesHook(Hook):
         state_dict = checkpoint.get('state_dict', checkpoint)
         theirs = class_names(checkpoint.get('meta', {}).get('dataset_meta'))
         ours = class_names(runner.train_dataloader.dataset.metainfo)
-        rows = {} if theirs is None or ours is None else shared_rows(ours, theirs)
         if theirs is None or list(theirs) != list(ours or ()):
-            fitted = fit_class_weights(model, state_dict, rows, moved=theirs is not None and ours is not None)
+            fitted = fit_class_weights(model, state_dict, ours, theirs)
             if fitted:
-                kept = [ours[row] for row in rows]
+                kept = [ours[row] for row in shared_rows(ours, theirs)]
                 runner.logger.warning(
                     f'The checkpoint has other classes than this model. Kept: {", ".join(kept) or "none"}; the other '
                     f'rows of these weights start afresh: {", ".join(fitted)}'
@@ -53,36 +55,66 @@ def class_names(dataset_meta: Optional[dict]) -> Optional[Sequence[str]]:
     return dataset_meta.get('classes', dataset_meta.get('CLASSES'))
 
 
-def shared_rows(ours: Sequence[str], theirs: Sequence[str]) -> Dict[int, int]:
+def shared_rows(ours: Optional[Sequence[str]], theirs: Optional[Sequence[str]]) -> Dict[int, int]:
     """Our row -> their row, for classes of the same name."""
-    places = {name: row for row, name in enumerate(theirs)}
-    return {row: places[name] for row, name in enumerate(ours) if name in places}
+    places = {name: row for row, name in enumerate(theirs or ())}
+    return {row: places[name] for row, name in enumerate(ours or ()) if name in places}
 
 
-def fit_class_weights(model: nn.Module, state_dict: Dict[str, Tensor], rows: Dict[int, int], moved: bool) -> list:
+def fit_class_weights(
+    model: nn.Module,
+    state_dict: Dict[str, Tensor],
+    ours: Optional[Sequence[str]],
+    theirs: Optional[Sequence[str]],
+) -> list:
     """Replace class weights of ``state_dict``, in place, by what the model can load; returns their names and shapes.
 
     Args:
-        rows: our row -> their row.
-        moved: whether classes are known to differ, so that weights of the same shape are fitted too.
+        ours, theirs: the classes of the data and of the checkpoint, which differ; None where they are not known. Where
+            both are known, weights of the same shape are fitted too.
     """
     own = model.state_dict()
     wrong = mismatched_shapes(model, state_dict)
-    names = [name for name in state_dict if name in own and any(part in name for part in CLASS_WEIGHTS)]
+    moved = ours is not None and theirs is not None
+    names = [name for name in state_dict if name in own and CLASS_WEIGHTS.search(name)]
     # Of other width is other than of other classes: left for the error that names it.
     names = [name for name in names if state_dict[name].shape[1:] == own[name].shape[1:] and (moved or name in wrong)]
     fitted = []
-    indicator = getattr(getattr(model, 'dn_query_generator', None), 'indicator', False)
     for name in names:
-        theirs, value = state_dict[name], own[name].clone()
-        for our_row, their_row in rows.items():
-            value[our_row] = theirs[their_row]
-        if 'label_embedding.' in name and indicator:
-            # Its last row, of "unknown", is the content of all matching queries and knows no class.
-            value[-1] = theirs[-1]
+        old, value = state_dict[name], own[name].clone()
+        if is_objectness(model, name):
+            num_kept = min(len(old), len(value))
+            value[:num_kept] = old[:num_kept]
+            state_dict[name] = value
+            continue
+        for our_row, their_row in shared_rows(ours, theirs).items():
+            value[our_row] = old[their_row]
+        if has_row_of_no_class(model, name) and (theirs is None or len(old) > len(theirs)):
+            value[-1] = old[-1]
         state_dict[name] = value
-        fitted.append(f'{name} {tuple(theirs.shape)}')
+        fitted.append(f'{name} {tuple(old.shape)}')
     return fitted
+
+
+def has_row_of_no_class(model: nn.Module, name: str) -> bool:
+    """Whether the last row of a class weight is a softmax's background, or the "unknown" of DN-DETR, of which the
+    content of all its matching queries is made.
+    """
+    weight, owner = model.state_dict()[name], model.get_submodule(name[: CLASS_WEIGHTS.search(name).start()])
+    return len(weight) > getattr(owner, 'num_classes', len(weight))
+
+
+def is_objectness(model: nn.Module, name: str) -> bool:
+    """Whether a class weight is that of the encoder's proposals in a two-stage Deformable-DETR: row 0 is "object"
+    there, and the other rows, which learn that nothing is of their class, are not used.
+
+    DINO's has a row for each class. Where all layers share one branch, row 0 is a class, too, and goes by its name.
+    """
+    head = getattr(model, 'bbox_head', None)
+    if not isinstance(head, DeformableDETRHead) or isinstance(head, DINOHead):
+        return False
+    separate = head.as_two_stage and not head.share_pred_layer
+    return separate and name.startswith(f'bbox_head.cls_branches.{head.num_pred_layer - 1}.')
 
 
 def report_missing(runner: Runner, model: nn.Module, state_dict: Dict[str, Tensor]) -> None:
