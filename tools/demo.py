@@ -13,12 +13,12 @@ import numpy as np
 from mmdet.apis import DetInferencer
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.runner.checkpoint import find_latest_checkpoint
 
 from mmdet_stable import config
 from mmdet_stable.datasets import write_digit_scenes
+from mmdet_stable.engine.checkpoints import latest_checkpoint
 from mmdet_stable.engine.console import build_runner
-from mmdet_stable.engine.launch import resume
+from mmdet_stable.engine.launch import check_work_dir, only_training, resume
 from mmdet_stable.visualization.report import write_report
 
 
@@ -34,14 +34,16 @@ def main() -> None:
     data_root = write_digit_scenes(args.data_root, args.num_train, args.num_val)
     cfg = demo_config(data_root, args.work_dir)
     cfg.merge_from_dict(args.cfg_options)
-    runner = build_runner(cfg)
-    runner.train()
-    metrics = runner.test()
+    check_work_dir(cfg)
+    with only_training(cfg):
+        runner = build_runner(cfg)
+        runner.train()
+        metrics = runner.test()
     picture = draw_detections(cfg, sorted((data_root / 'val').glob('*.png'))[:6])
     report = Path(cfg.work_dir) / 'report.html'
     write_report([Path(cfg.work_dir)], report, get_device())
     print(f'\nCOCO AP on {args.num_val} held-out scenes: {metrics["coco/bbox_mAP"]:.3f}')
-    print(f'checkpoint: {find_latest_checkpoint(cfg.work_dir)}\npicture:    {picture}\nreport:     {report}')
+    print(f'checkpoint: {latest_checkpoint(cfg.work_dir)}\npicture:    {picture}\nreport:     {report}')
 
 
 def demo_config(data_root: Path, work_dir: str) -> Config:
@@ -58,7 +60,7 @@ def demo_config(data_root: Path, work_dir: str) -> Config:
 
 def draw_detections(cfg: Config, images: List[Path], scale: int = 3, columns: int = 3) -> Path:
     """Detect with mmdet's inferencer, as a user would, and save the drawings side by side as one picture."""
-    inferencer = DetInferencer(cfg, weights=find_latest_checkpoint(cfg.work_dir), show_progress=False)
+    inferencer = DetInferencer(cfg, weights=latest_checkpoint(cfg.work_dir), show_progress=False)
     # Enlarged, so that boxes and labels are drawn finely. Repeated pixels, so that the model gets back what was there.
     scenes = [cv2.imread(str(path)).repeat(scale, axis=0).repeat(scale, axis=1) for path in images]
     drawn = inferencer(scenes, return_vis=True, pred_score_thr=0.2, no_save_pred=True)['visualization']

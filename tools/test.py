@@ -8,9 +8,10 @@ from mmdet.evaluation import DumpDetResults
 
 from mmdet_stable.engine.config_checks import check_model
 from mmdet_stable.engine.console import build_runner
-from mmdet_stable.engine.launch import argument_parser, check_annotation_files, load_config
+from mmdet_stable.engine.launch import argument_parser, check_annotation_files, ends_process_group, load_config
 
 
+@ends_process_group
 def main() -> None:
     parser = argument_parser('Evaluate a detector')
     parser.add_argument('checkpoint', help='checkpoint file')

@@ -6,9 +6,19 @@ python tools/train.py configs/stable_dino_r50_12e.py --cfg-options train_dataloa
 from mmdet_stable.engine.config_checks import check_model
 from mmdet_stable.engine.console import build_runner
 from mmdet_stable.engine.downloads import fetch_weights
-from mmdet_stable.engine.launch import argument_parser, check_annotation_files, check_work_dir, load_config, resume
+from mmdet_stable.engine.launch import (
+    argument_parser,
+    check_annotation_files,
+    check_precision,
+    check_work_dir,
+    ends_process_group,
+    load_config,
+    only_training,
+    resume,
+)
 
 
+@ends_process_group
 def main() -> None:
     parser = argument_parser('Train a detector')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
@@ -34,13 +44,15 @@ def main() -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
-        resume(cfg, args.resume)
+    check_precision(cfg)
     check_work_dir(cfg)
     fetch_weights(cfg)
 
-    runner = build_runner(cfg)
-    runner.train()
+    with only_training(cfg):
+        if args.resume is not None:
+            resume(cfg, args.resume)
+        runner = build_runner(cfg)
+        runner.train()
 
 
 if __name__ == '__main__':

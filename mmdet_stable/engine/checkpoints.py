@@ -5,7 +5,7 @@ import os
 import re
 import zipfile
 from pathlib import Path
-from typing import Iterator, Optional, Union
+from typing import Iterator, Optional, Tuple, Union
 
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
@@ -43,11 +43,19 @@ class AtomicBackend(LocalBackend):
 register_backend('atomic', AtomicBackend, force=True)
 
 
-def latest_checkpoint(work_dir: str) -> Optional[str]:
-    """The newest whole checkpoint of a work dir, by time and number; None where there is none.
+def remove_scratch_files(folder: Path) -> None:
+    """Clear away what processes that were killed have left half-written by :class:`AtomicBackend`; to be called by the
+    only process that writes there."""
+    for scratch in folder.glob('.*.[0-9]*.part'):
+        scratch.unlink(missing_ok=True)
 
-    Files that are damaged are named in a warning and passed over; ``last_checkpoint`` decides only among checkpoints of
-    other names.
+
+def latest_checkpoint(work_dir: str) -> Optional[str]:
+    """The whole checkpoint to go on from; None where there is none.
+
+    First what ``last_checkpoint`` names, as long as it lies in the work dir; then the others by number of epochs or
+    iterations, and by time where numbers are equal; then what ``last_checkpoint`` names elsewhere. Files that are
+    damaged are named in a warning and passed over.
     """
     for path in _candidates(Path(work_dir)):
         problem = checkpoint_problem(path)
@@ -73,16 +81,17 @@ def checkpoint_problem(path: Path) -> Optional[str]:
 
 
 def _candidates(work_dir: Path) -> Iterator[Path]:
-    """Newest first."""
-    numbered = {path: NUMBERED.fullmatch(path.name) for path in work_dir.glob('*.pth')}
-    yield from sorted((path for path in numbered if numbered[path]), key=_age, reverse=True)
+    """The best first, each once."""
     pointer = work_dir / 'last_checkpoint'
-    if pointer.is_file():
-        named = Path(pointer.read_text(errors='replace').strip())
-        if named.name and not numbered.get(work_dir / named.name):
-            yield named
+    named = Path(pointer.read_text(errors='replace').strip()) if pointer.is_file() else Path()
+    inside = work_dir / named.name  # of a work dir that was copied, the copy
+    if named.name and inside.is_file():
+        yield inside
+    numbered = (path for path in work_dir.glob('*.pth') if NUMBERED.fullmatch(path.name) and path != inside)
+    yield from sorted(numbered, key=_number_and_time, reverse=True)
+    if named.name and not inside.is_file():
+        yield named
 
 
-def _age(path: Path) -> tuple:
-    """Time of the last change, and the number, which decides between files of the same time."""
-    return path.stat().st_mtime, int(NUMBERED.fullmatch(path.name)[1])
+def _number_and_time(path: Path) -> Tuple[int, float]:
+    return int(NUMBERED.fullmatch(path.name)[1]), path.stat().st_mtime

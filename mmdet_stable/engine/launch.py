@@ -2,17 +2,26 @@
 
 import argparse
 import ast
+import errno
+import functools
+import gc
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Sequence, Tuple
+from typing import Callable, Iterator, Sequence, Tuple
 
-import torch.distributed
+import torch.distributed.nn  # before there is a group, see ends_process_group
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 
 from mmdet_stable.datasets.coco_checks import unreadable
 from mmdet_stable.engine.checkpoints import AtomicBackend, latest_checkpoint
 from mmdet_stable.engine.config_checks import check_keys
+from mmdet_stable.engine.lock import lock_holder, locked
+
+TRAINING_LOCK = '.lock'  # in the work dir
+# Where each launcher tells a process its number among all.
+RANK_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
@@ -83,6 +92,67 @@ def check_work_dir(cfg: Config) -> None:
             error.errno, f'work dir {cfg.work_dir} cannot be written to; choose another by --work-dir'
         ) from error
     (Path(cfg.work_dir) / '.writable').unlink(missing_ok=True)
+
+
+def ends_process_group(tool: Callable[[], None]) -> Callable[[], None]:
+    """Make a tool destroy torch's process group at its end, also after an exception.
+
+    Left to the end of Python, gloo's threads are still there when Python is not: one that is late to let go of a tensor
+    aborts the process, after a training that went well. They end with the last holder of the group. Holders are the
+    runner, which refers to itself and needs to be collected, and functions of ``torch.distributed.nn``, as default
+    argument, if that is imported when there is a group; this module imports it before.
+    """
+
+    @functools.wraps(tool)
+    def ending() -> None:
+        try:
+            tool()
+        except BaseException:
+            # Held by the traceback, so that the error is shown without waiting for what other processes never answer.
+            # NCCL would wait all the same; torch aborts its operations when Python ends.
+            group = torch.distributed.group.WORLD
+            if group is not None and 'nccl' not in torch.distributed.get_backend():
+                torch.distributed.destroy_process_group()
+            raise
+        gc.collect()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+    return ending
+
+
+def check_precision(cfg: Config) -> None:
+    """Look for what mixed precision needs before anything is built.
+
+    Raises:
+        ValueError: where torch sees no accelerator.
+    """
+    if 'AmpOptimWrapper' in str(cfg.optim_wrapper.get('type')) and get_device() in ('cpu', 'mps'):
+        raise ValueError(
+            'mixed precision (--amp, or optim_wrapper.type=AmpOptimWrapper) needs a GPU, and torch sees none on this '
+            'machine. Train without it, in float32; if there is a GPU, python tools/doctor.py says why it is not seen'
+        )
+
+
+@contextmanager
+def only_training(cfg: Config) -> Iterator[None]:
+    """Keep the work dir to this training while it lasts; of several processes, the first one sees to it.
+
+    Raises:
+        BlockingIOError: if another training writes there.
+    """
+    if int(os.environ.get(RANK_VARIABLES.get(cfg.get('launcher'), ''), 0)) != 0:
+        yield
+        return
+    path = Path(cfg.work_dir) / TRAINING_LOCK
+    with locked(path) as held:
+        if not held:
+            raise BlockingIOError(
+                errno.EAGAIN,
+                f'another training writes into work dir {cfg.work_dir}: {lock_holder(path)}. Wait for its end, stop '
+                'it, or choose another --work-dir',
+            )
+        yield
 
 
 def own_settings(path: Path) -> dict:

@@ -9,6 +9,8 @@ from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
+from .saved_config import read_saved_config
+
 METRICS = {
     'AP': 'coco/bbox_mAP',
     'AP50': 'coco/bbox_mAP_50',
@@ -37,7 +39,8 @@ class RunLog:
 
     @cached_property
     def cfg(self) -> Config:
-        return Config.fromfile(self.config_file, import_custom_modules=False)
+        """Its settings, read without running the file."""
+        return read_saved_config(self.config_file)
 
     @property
     def seed(self) -> Optional[int]:
@@ -138,7 +141,7 @@ def find_runs(folders: Iterable[Path]) -> Tuple[List[RunLog], List[str]]:
             run = RunLog(work_dir, configs[0])
             try:
                 counts_epochs = bool(run.max_epochs)
-            except Exception as error:  # a config is a program, and may fail in any way
+            except (ValueError, AttributeError) as error:  # the latter where there is no dict in the place of one
                 remarks.append(f'{work_dir} left out: {configs[0].name} cannot be read: {error!r}')
                 continue
             if counts_epochs:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -59,10 +60,27 @@ class TestBackend:
 class TestChoice:
     def test_newest_whole_one(self, tmp_path):
         assert latest_checkpoint(tmp_path) is None
-        old, new = save(tmp_path / 'epoch_1.pth', age=10), save(tmp_path / 'epoch_10.pth')
+        new = save(tmp_path / 'epoch_10.pth')
+        save(tmp_path / 'epoch_2.pth', age=10)
         assert latest_checkpoint(tmp_path) == str(new)
-        os.utime(old, (new.stat().st_mtime,) * 2)  # of the same time, so the number counts
+
+    def test_the_number_counts_before_the_time(self, tmp_path):
+        """Copies and synchronised folders have times of their own."""
+        new, old = save(tmp_path / 'epoch_12.pth', age=10), save(tmp_path / 'epoch_9.pth')
         assert latest_checkpoint(tmp_path) == str(new)
+        (tmp_path / 'last_checkpoint').write_text(str(old))  # begun anew in the folder of a longer training
+        assert latest_checkpoint(tmp_path) == str(old)
+
+    def test_a_copied_work_dir_goes_on_from_its_own_checkpoint(self, tmp_path):
+        (tmp_path / 'first').mkdir()
+        save(tmp_path / 'first' / 'epoch_2.pth')
+        (tmp_path / 'first' / 'last_checkpoint').write_text(str(tmp_path / 'first' / 'epoch_2.pth'))
+        copy = shutil.copytree(tmp_path / 'first', tmp_path / 'copy')
+        assert latest_checkpoint(copy) == str(copy / 'epoch_2.pth')
+        (copy / 'epoch_2.pth').rename(copy / 'epoch_1.pth')
+        assert latest_checkpoint(copy) == str(copy / 'epoch_1.pth')
+        (copy / 'epoch_1.pth').unlink()  # as with an out_dir elsewhere
+        assert latest_checkpoint(copy) == str(tmp_path / 'first' / 'epoch_2.pth')
 
     @pytest.mark.parametrize('damage', [cut, flip_a_byte, lambda path: path.write_bytes(b'')])
     def test_damaged_ones_are_named_and_passed_over(self, tmp_path, damage, caplog):
@@ -163,6 +181,21 @@ class TestHook:
             for runner.epoch in range(5):
                 hook._save_checkpoint(runner)
             assert len(list(tmp_path.glob('*.pth'))) == left
+
+    def test_what_a_kill_left_half_written_is_cleared_away(self, runner, tmp_path):
+        for name in ('.epoch_3.pth.77.part', '.last_checkpoint.77.part', '.writable.78.part', 'mine.part'):
+            (tmp_path / name).touch()
+        AtomicCheckpointHook().before_train(runner)
+        assert [path.name for path in tmp_path.iterdir()] == ['mine.part']
+
+    @pytest.mark.parametrize(
+        'name,value',
+        [('out_dir', 's3://bucket/runs'), ('backend_args', dict(backend='petrel')), ('file_client_args', dict(a=1))],
+    )
+    def test_remote_storage_is_refused(self, name, value):
+        with pytest.raises(ValueError, match=r"writes into local folders only; .*type='CheckpointHook'") as error:
+            AtomicCheckpointHook(**{name: value})
+        assert f'({name}={value!r})' in str(error.value)
 
     def test_a_disk_without_room_is_refused_before_training(self, runner, monkeypatch):
         usage = SimpleNamespace(free=10)

@@ -87,12 +87,15 @@ def test_what_cannot_be_recognised_is_said(tmp_path):
     work_dir(tmp_path / 'foreign', {4: 0.4})
     with open(tmp_path / 'foreign' / 'psl.py', 'a') as file:
         file.write("custom_imports = dict(imports=['no_such_package'], allow_failed_imports=False)")
+    program = work_dir(tmp_path / 'program', {4: 0.4}) / 'psl.py'
+    program.write_text(f'open({str(tmp_path / "ran")!r}, "w")\n' + SETTINGS.format(4))
     (tmp_path / 'unrelated').mkdir()
     runs, remarks = find_runs([tmp_path, tmp_path / 'good'])
     assert [run.work_dir.name for run in runs] == ['foreign', 'good']  # once, though found twice
     text = '\n'.join(remarks)
     assert 'it has 2' in text and 'counts no epochs' in text and 'broken left out: psl.py cannot be read' in text
-    assert len(remarks) == 3
+    assert f'{program}, line 1: not a plain value' in text and not (tmp_path / 'ran').exists()
+    assert len(remarks) == 4
     with pytest.raises(FileNotFoundError, match='work dir does not exist: '):
         find_runs([tmp_path / 'none'])
 

@@ -198,6 +198,25 @@ def test_a_row_in_training_is_left_to_who_trains_it(tmp_path, monkeypatch):
     import sweep
 
     job = sweep.Job(CONFIG, 60, tmp_path)
-    with sweep.locked(tmp_path) as lock:
-        assert lock is not None and sweep.run(job, sweep.job_config(job)) == 'busy'
+    for lock in (sweep.SWEEP_LOCK, sweep.TRAINING_LOCK):  # of another sweep, or of a training by hand
+        with sweep.locked(tmp_path / lock) as held:
+            assert held and sweep.run(job, sweep.job_config(job)) == 'busy'
     assert not job.log.config_file.exists()
+
+
+def test_a_sweep_that_is_stopped_ends_its_training(folder):
+    root = folder / 'stopped'
+    command = [*TABLE, '--run', '--rows', '6.1', '--overlay', CONFIG, '--work-root', root, *options(folder)]
+    sweep = subprocess.Popen(list(map(str, command)), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    lock, deadline = root / 'dino_nms' / 'seed_60' / '.lock', time.time() + 600
+    training = sweep.pid
+    while training == sweep.pid:  # which has a look at the lock before
+        assert sweep.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+        found = re.match(r'process (\d+) on ', lock.read_text() if lock.exists() else '')
+        training = int(found[1]) if found else sweep.pid
+    sweep.terminate()
+    _, output = sweep.communicate(timeout=600)
+    assert sweep.returncode == 130 and 'stopped; repeat to go on' in output and 'Traceback' not in output
+    with pytest.raises(ProcessLookupError):
+        os.kill(training, 0)

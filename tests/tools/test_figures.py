@@ -3,6 +3,7 @@
 import base64
 import csv
 import importlib
+import io
 import json
 import re
 import shutil
@@ -49,7 +50,8 @@ def tool(monkeypatch, tmp_path):
     def call(name, *arguments):
         out = tmp_path / 'figures' / f'{name}.png'
         module = importlib.import_module(name)
-        module.main([*map(str, arguments), '--out', str(out)])
+        trust = [] if name == 'convergence' else ['--trust']  # which reads logs alone
+        module.main([*map(str, arguments), *trust, '--out', str(out)])
         with open(out.with_suffix('.csv'), newline='') as file:
             return cv2.imread(str(out)).shape[:2], list(csv.DictReader(file))
 
@@ -190,7 +192,8 @@ def test_report(work_dirs, folder, tmp_path, monkeypatch, capsys):
     changed_copy(runs / 'a', runs / 'c', 'variant', {'model.test_cfg.nms.iou_threshold': 0.5})
     monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis')
     page = tmp_path / 'pages' / 'report.html'
-    importlib.import_module('report').main([str(runs), '--num-images', '2', '--device', 'cpu', '--out', str(page)])
+    arguments = ['--trust', '--num-images', '2', '--device', 'cpu', '--out', str(page)]
+    importlib.import_module('report').main([str(runs), *arguments])
     assert f'report: {page}' in capsys.readouterr().out
     text = page.read_text()
     outline = Outline(text)
@@ -231,6 +234,47 @@ def test_report_without_trainings(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis')
     with pytest.raises(ValueError, match='no training that was validated and has a checkpoint'):
         importlib.import_module('report').main([str(tmp_path)])
+
+
+@pytest.fixture(scope='module')
+def foreign(work_dirs, tmp_path_factory):
+    """A work dir of somebody else, whose config has mmengine import what lies beside it."""
+    folder = tmp_path_factory.mktemp('others')
+    (folder / 'payload.py').write_text('open(__file__ + ".ran", "w").close()')
+    changed_copy(work_dirs / 'a', folder / 'foreign', 'demo_digits', {'model.type': 'payload.Model'})
+    return folder / 'foreign'
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize('name', ['report', 'unstable_score'])
+@pytest.mark.parametrize('answer', [None, 'n\n', '', 'y\n'])
+def test_models_of_work_dirs_are_built_with_the_users_word(name, answer, foreign, tmp_path, monkeypatch, capsys):
+    """Only then does what the config names run."""
+    monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis')
+    monkeypatch.syspath_prepend(foreign.parent)
+    monkeypatch.setattr('sys.stdin', io.StringIO() if answer is None else Terminal(answer))
+    main = importlib.import_module(name).main
+    arguments = [str(foreign), '--device', 'cpu', '--out', str(tmp_path / 'out')]
+    if answer == 'y\n':
+        with pytest.raises(Exception, match='payload'):
+            main(arguments)
+    else:
+        with pytest.raises(PermissionError, match=f'{foreign}: nothing was built, .* add --trust'):
+            main(arguments)
+    assert ('[y/N]' in capsys.readouterr().err) == (answer is not None)
+    ran = foreign.parent / 'payload.py.ran'
+    assert ran.exists() == (answer == 'y\n')
+    ran.unlink(missing_ok=True)
+    sys.modules.pop('payload', None)
+
+
+def test_curves_are_read_without_it(tool, foreign):
+    tool('convergence', foreign)
+    assert not (foreign.parent / 'payload.py.ran').exists()
 
 
 def test_mistakes_are_explained(tool, work_dirs, tmp_path):

@@ -24,6 +24,7 @@ from terminaltables import AsciiTable, GithubFlavoredMarkdownTable
 
 from mmdet_stable.evaluation import METRICS, Row, RunLog, find_runs, load_manifest, published_gain, spread
 from mmdet_stable.evaluation.comparison import Result, compare, decisive_differences, mean, points, signed
+from mmdet_stable.utils.children import INTERRUPTED, stoppable
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / 'configs' / 'manifest.yml'
@@ -34,11 +35,15 @@ def main() -> int:
     all_rows = load_manifest(MANIFEST)
     try:
         rows = select_rows(all_rows, args.tables, args.rows)
-        remarks = run_rows(rows, args) if args.run else []
+        with stoppable():
+            remarks = run_rows(rows, args) if args.run else []
         failed = bool(remarks)
         runs, left_out = find_runs([*args.work_dirs, *([args.work_root] if args.run else [])])
     except (ValueError, FileNotFoundError) as error:  # mistakes of the user, which need no traceback
         sys.exit(f'error: {error}')
+    except KeyboardInterrupt:
+        print('\nstopped; repeat to go on', file=sys.stderr)
+        return INTERRUPTED
     if args.list:
         table = listing(rows, all_rows)
     else:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import mmcv
 import numpy as np
@@ -27,6 +27,7 @@ def argument_parser(description: str, picture: str) -> argparse.ArgumentParser:
     )
     parser.add_argument('--names', nargs='+', help='what to call the models; default: names of their configs')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for all models')
+    add_trust(parser)
     parser.add_argument('--device', default=get_device())
     add_out(parser, picture, 'the picture; its numbers go beside it as CSV')
     return parser
@@ -51,12 +52,39 @@ def add_num_images(parser: argparse.ArgumentParser, default: int = 20) -> None:
     parser.add_argument('--num-images', type=int, default=default, help='the first ones of the test set')
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--trust', action='store_true', help='build what the configs in the work dirs name, unasked')
+
+
+def require_trust(work_dirs: Sequence[Path], trusted: bool) -> None:
+    """Have the user's word, by ``--trust`` or on the terminal, before models of work dirs are built.
+
+    To read a saved config, nothing of it is run; but what it names as model, data or imports can be any code.
+
+    Raises:
+        PermissionError: without that word.
+    """
+    if trusted or not work_dirs:
+        return
+    places = ', '.join(map(str, work_dirs))
+    if sys.stdin is not None and sys.stdin.isatty():
+        print(f'The models of {places} are built as the configs there say, which can run any code.', file=sys.stderr)
+        print('Do you trust whoever made them? [y/N] ', end='', file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() in ('y', 'yes'):
+            return
+    raise PermissionError(
+        f'{places}: nothing was built, as what the configs there name can run any code. If you trust whoever made '
+        'them, add --trust'
+    )
+
+
 def load_models(args: argparse.Namespace) -> List[Subject]:
     """The models, with the data of their configs' ``test_dataloader``.
 
     Raises:
         ValueError: for no models, or another number of names.
         FileNotFoundError: for a training without checkpoint.
+        PermissionError: for work dirs without the user's word.
     """
     sources = model_sources(args.work_dirs, args.model)
     if not sources:
@@ -64,6 +92,7 @@ def load_models(args: argparse.Namespace) -> List[Subject]:
     names = args.names or distinct([name for name, *_ in sources])
     if len(names) != len(sources):
         raise ValueError(f'--names {names}: {len(sources)} are needed, for {[name for name, *_ in sources]}')
+    require_trust(args.work_dirs, args.trust)
     subjects = []
     for name, (_, cfg, checkpoint) in zip(names, sources):
         cfg.merge_from_dict(args.cfg_options or {})
@@ -109,5 +138,5 @@ def explained(main: Callable[[Optional[List[str]]], None]) -> None:
     """Call a tool; mistakes of the user end it with a message and without a traceback."""
     try:
         main(None)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, PermissionError) as error:
         sys.exit(f'error: {error}')

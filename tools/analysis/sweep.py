@@ -1,19 +1,20 @@
 """Trains many configs one after another, so that it can be stopped at any time and called again."""
 
-import fcntl
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
 from mmengine.config import Config
 
-from mmdet_stable.engine.launch import own_settings
+from mmdet_stable.engine.launch import TRAINING_LOCK, own_settings
+from mmdet_stable.engine.lock import locked
 from mmdet_stable.evaluation import RunLog, differing_settings
 from mmdet_stable.evaluation.run_log import FINAL_TEST
+from mmdet_stable.utils.children import call
 
+SWEEP_LOCK = '.sweep.lock'  # in the work dir
 TOOLS = Path(__file__).resolve().parents[1]
 
 
@@ -64,50 +65,34 @@ def run(job: Job, cfg: Config, gpus: int = 0) -> str:
     Raises:
         ValueError: if the work dir holds a run of other settings.
     """
+    check_settings(job, cfg)
+    saved, last_checkpoint = job.log.config_file, job.work_dir / 'last_checkpoint'
+    if saved.exists() and job.log.finished:
+        return 'finished before'
     job.work_dir.mkdir(parents=True, exist_ok=True)
-    with locked(job.work_dir) as lock:
-        if lock is None:
-            return 'busy'
-        saved, last_checkpoint = job.log.config_file, job.work_dir / 'last_checkpoint'
-        check_settings(job, cfg)
-        if saved.exists():
-            if job.log.finished:
-                return 'finished before'
-        else:
-            scratch = job.work_dir / '.config.py'
-            cfg.dump(scratch)
-            scratch.replace(saved)
+    with locked(job.work_dir / SWEEP_LOCK) as alone:
+        with locked(job.work_dir / TRAINING_LOCK) as untouched:  # only a look: the training takes it itself
+            if not (alone and untouched):
+                return 'busy'
+        scratch = job.work_dir / '.config.py'
+        cfg.dump(scratch)
+        scratch.replace(saved)
         command = [TOOLS / 'dist_train.sh', saved, gpus] if gpus else [sys.executable, TOOLS / 'train.py', saved]
         command += ['--work-dir', job.work_dir]
         if last_checkpoint.exists():  # not before: --resume takes the place of load_from
             command += ['--resume']
-        if not call(command, job.work_dir, lock):
+        if not succeeds(command, job.work_dir):
             return 'failed'
         if not job.log.finished:  # stopped between the last checkpoint and its validation
             command = [sys.executable, TOOLS / 'test.py', saved, last_checkpoint.read_text().strip()]
-            if not call([*command, '--work-dir', job.work_dir / FINAL_TEST], job.work_dir, lock):
+            if not succeeds([*command, '--work-dir', job.work_dir / FINAL_TEST], job.work_dir):
                 return 'failed'
         return 'finished'
 
 
-@contextmanager
-def locked(work_dir: Path) -> Iterator[Optional[int]]:
-    """A lock that lives as long as this process or the training it started; None where another holds it."""
-    with open(work_dir / '.lock', 'a') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield file.fileno()
-
-
-def call(command: List[object], work_dir: Path, lock: int) -> bool:
+def succeeds(command: List[object], work_dir: Path) -> bool:
     """Run a command, its output in ``output.txt``; whether it succeeded."""
     # The shell scripts call "python", which must be this one.
     env = {**os.environ, 'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'}
     with open(work_dir / 'output.txt', 'ab') as output:
-        process = subprocess.run(
-            list(map(str, command)), stdout=output, stderr=subprocess.STDOUT, env=env, pass_fds=[lock]
-        )
-    return process.returncode == 0
+        return call(command, stdout=output, stderr=subprocess.STDOUT, env=env) == 0

@@ -11,7 +11,6 @@ made first. Other families need a small model of their own, and rows of theirs: 
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from mmdet_stable.datasets import write_digit_scenes
 from mmdet_stable.engine.launch import own_settings
 from mmdet_stable.evaluation import METRICS, find_runs, load_manifest, spread
 from mmdet_stable.evaluation.curves import Curves, read_curves, write_curves
+from mmdet_stable.utils.children import INTERRUPTED, call, stoppable
 from mmdet_stable.visualization import plot_convergence
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,11 @@ def main() -> int:
         write_digit_scenes('data/digit_scenes')
     sweep = [sys.executable, ROOT / 'tools' / 'analysis' / 'ablation_table.py', '--run', '--rows', *args.rows]
     sweep += ['--overlay', overlay, '--work-root', args.work_root, *options_of_the_sweep]
-    code = subprocess.run(list(map(str, sweep))).returncode
+    try:
+        with stoppable():
+            code = call(sweep)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     names = {row.stem: row.name for row in load_manifest(MANIFEST) if row.id in args.rows}
     finished = [log for log in find_runs([args.work_root])[0] if log.finished]
     curves, remarks = read_curves(finished, args.metric, names)

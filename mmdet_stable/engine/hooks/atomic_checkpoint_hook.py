@@ -3,7 +3,7 @@
 import shutil
 from collections import deque
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from mmdet_stable.engine.checkpoints import AtomicBackend
+from mmdet_stable.engine.checkpoints import AtomicBackend, remove_scratch_files
 
 from .model import unwrapped_model
 
@@ -22,14 +22,28 @@ class AtomicCheckpointHook(CheckpointHook):
     name of a checkpoint yet, neither has ``last_checkpoint``, and an outdated checkpoint is removed only after its
     successor is whole.
 
-    Before training it refuses a disk that has no room for a single checkpoint.
+    Before training it refuses a disk that has no room for a single checkpoint, and clears away what a process that was
+    killed left half-written.
 
     Args:
-        as in mmengine. With ``backend_args`` or ``out_dir`` of remote storage, use mmengine's hook.
+        as in mmengine, but for local folders only.
+
+    Raises:
+        ValueError: for an ``out_dir`` of remote storage, e.g. ``'s3://bucket'``, or a backend of mmengine.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(
+        self, *args, backend_args: Optional[dict] = None, file_client_args: Optional[dict] = None, **kwargs
+    ) -> None:
         super().__init__(*args, backend_args=dict(backend='atomic'), **kwargs)
+        out_dir = self.out_dir if '://' in str(self.out_dir) else None
+        settings = dict(out_dir=out_dir, backend_args=backend_args, file_client_args=file_client_args)
+        for name, value in settings.items():
+            if value:
+                raise ValueError(
+                    f'AtomicCheckpointHook({name}={value!r}) writes into local folders only; for remote storage use '
+                    "mmengine's hook, default_hooks.checkpoint.type='CheckpointHook', or leave this setting out"
+                )
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -38,8 +52,8 @@ class AtomicCheckpointHook(CheckpointHook):
         needed = 3 * sum(value.numel() * value.element_size() for value in model.state_dict().values())
         Path(self.out_dir).mkdir(parents=True, exist_ok=True)
         if is_main_process():
-            for scratch in Path(self.out_dir).glob('.*.pth.*.part'):  # of a process that was killed
-                scratch.unlink()
+            remove_scratch_files(Path(self.out_dir))
+            remove_scratch_files(Path(runner.work_dir))
         free = shutil.disk_usage(self.out_dir).free
         if is_main_process() and free < needed:
             raise OSError(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmdet_stable.models.settings import check_weights
 from mmdet_stable.structures import BatchTargets, Matched, Matches, Predictions
-from mmdet_stable.utils import HostBuffer, cache_sized_parts
+from mmdet_stable.utils import HostBuffer, cache_sized_parts, own_cpus
 
 from .invalid import ADVICE, describe_invalid, finite_sum
 from .match_costs import batched_cost, has_batched_form
@@ -191,5 +191,5 @@ class StableHungarianAssigner(HungarianAssigner):
         if costs.size < WORTH_THREADS:
             return np.concatenate(list(map(solve, problems)), axis=1)
         # scipy releases the interpreter lock while it solves.
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        with ThreadPoolExecutor(own_cpus()) as pool:
             return np.concatenate(list(pool.map(solve, problems)), axis=1)
