@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmdet_stable.models.dense_heads import ClassTerm
+from mmdet_stable.models.dense_heads import ClassTerm, MatchedPairs, SetLoss, set_loss
 from mmdet_stable.models.losses import PositionSupervisedLoss
 from mmdet_stable.structures import BatchTargets, DenoisingLayout, Matches, Predictions, Supervised
 from tests.models.detectors.test_stable_dino import DINO, SWITCHED_OFF
@@ -115,7 +115,7 @@ def one_image(pred_boxes, gt_boxes, matched):
         [InstanceData(bboxes=torch.tensor(gt_boxes), labels=torch.zeros(len(gt_boxes), dtype=torch.long))],
         [dict(img_shape=(100, 100))],
     )
-    query, gt = torch.tensor(matched).T
+    query, gt = torch.tensor(matched, dtype=torch.long).reshape(-1, 2).T
     zeros = torch.zeros_like(query)
     predictions = Predictions(torch.zeros(1, 1, len(pred_boxes), 1), torch.tensor([[pred_boxes]]), ('',))
     return Supervised(predictions, Matches(zeros, zeros, query, gt, 1)), targets
@@ -128,6 +128,25 @@ def test_ceilings_of_both_rescalings():
     for rescale, expected in ((None, 0.25), ('one', 1.0), ('max_iou', 0.8)):
         term = ClassTerm(PositionSupervisedLoss(f1='s'), target_rescale=rescale)
         torch.testing.assert_close(term._rescaled(ious, group, targets), torch.tensor([expected]))
+
+
+def test_divisors_of_several_processes(monkeypatch):
+    """Positives are averaged; of denoising queries those of one group, times the groups of this process."""
+    seen = []
+
+    def mean_over_processes(positives):
+        seen.append(positives)
+        return (positives + torch.tensor([1.0, 7.0])) / 2  # another process has 1 and 7
+
+    monkeypatch.setattr(set_loss, 'is_distributed', lambda: True)
+    monkeypatch.setattr(set_loss, 'reduce_mean', mean_over_processes)
+    predictions = Predictions(torch.zeros(1, 1, 9, 1), torch.full((1, 1, 9, 4), 0.5), ('',))
+    pair = torch.zeros(1, dtype=torch.long)
+    matched = Supervised(predictions, Matches(pair, pair, pair, pair, 1))
+    denoising = Supervised(predictions, DenoisingLayout(3, 2, (2,)).matches(1, 'cpu'), is_denoising=True)
+    own, synced = SetLoss._avg_factors(MatchedPairs([matched, denoising], one_image([], [[0.0, 0, 9, 9]] * 2, [])[1]))
+    assert own == [1, 6] and seen[0].tolist() == [1, 2]
+    assert [float(factor) for factor in synced] == [1, 3 * 4.5]
 
 
 def test_matches_of_mmdets_denoising_queries():

@@ -385,6 +385,11 @@ def test_targets_are_padded_once_a_step(monkeypatch):
     assert len(calls) == 1
 
 
+def test_one_to_many_queries_warn():
+    with pytest.warns(UserWarning, match='one_to_many lowered the AP of DINO'):
+        build(tiny_model_cfg(overrides=dict(one_to_many=dict(num_queries=24))))
+
+
 def test_compiling_excludes_checkpointing():
     overrides = dict(compile_layers=dict(), encoder=dict(num_cp=1))
     with pytest.raises(ValueError, match='num_cp=1: torch does not compile layers under activation checkpointing'):
