@@ -153,7 +153,7 @@ def _cost_problems(train_cfg: Mapping[str, Any], head: Mapping[str, Any]) -> Ite
             yield (
                 f"{key}.type='PositionModulatedFocalCost': it takes one sigmoid score for each class, but the head "
                 f'scores by a softmax, as bbox_head.loss_cls.type={loss!r} demands; set loss_cls to '
-                "'PositionSupervisedLoss' or 'FocalLoss', or take 'ClassificationCost'"
+                "'PositionSupervisedLoss' or 'FocalLoss', or, in a head of mmdet, take 'ClassificationCost'"
             )
 
 
