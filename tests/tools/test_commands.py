@@ -1,5 +1,6 @@
 """The commands of README and docs: every one exists with its options, and those on trained models run."""
 
+import io
 import json
 import re
 import runpy
@@ -92,6 +93,13 @@ def trained(folder):
     return root
 
 
+class Terminal(io.StringIO):
+    """Standard input at which somebody sits."""
+
+    def isatty(self):
+        return True
+
+
 def on_trained_models(page):
     """Those commands of a page that look at trainings, without training anything."""
     looking = [words[1:] for words in commands(page) if words[1:] and words[1].startswith('tools/analysis/')]
@@ -104,6 +112,8 @@ def test_commands_on_trained_models(page, number, trained, folder, tmp_path, mon
     found = on_trained_models(page)
     assert len(found) == number
     monkeypatch.chdir(tmp_path)
+    # Somebody at a terminal, who trusts the configs of these trainings.
+    monkeypatch.setattr(sys, 'stdin', Terminal('y\n' * len(found)))
     dino, stable = trained / 'dino_nms' / 'seed_60', trained / 'stable_dino_r50_12e' / 'seed_60'
     places = {'$DINO': dino, '$STABLE': stable, 'work_dirs/figures': trained, 'work_dirs/small': trained}
     places.update({'work_dirs': trained, 'dino.py': dino / 'dino_nms.py', 'dino.pth': dino / 'epoch_8.pth'})
