@@ -1,0 +1,31 @@
+"""Kinds of detectors that this package and mmdet build, read from ``rules/kinds.yml``."""
+
+from functools import lru_cache
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple
+
+import yaml
+
+from .rules import FOLDER
+
+
+class Kind(NamedTuple):
+    """A kind of detector, in our names."""
+
+    name: str
+    has: Tuple[str, ...]  # names by which it is recognised; one that ends in a dot stands for all that begin so
+    lacks: Tuple[str, ...]
+    model: Mapping[str, str]  # settings of the config's model without which weights do not compute what they should
+    configs: Mapping[str, Mapping[int, str]]  # by backbone and number of levels
+    eps: Tuple[str, ...] = ()  # parts of the model whose inverse sigmoid has its eps as a setting
+    fixed_eps: Optional[float] = None  # where it has none
+    in_mmdet: bool = False  # whether mmdet has this detector, under the same names
+
+
+@lru_cache(maxsize=None)
+def load_kinds() -> Dict[str, Kind]:
+    """All kinds by name."""
+    data = yaml.safe_load((FOLDER / 'kinds.yml').read_text(encoding='utf-8'))
+    return {
+        name: Kind(name, tuple(entry.pop('has')), tuple(entry.pop('lacks')), eps=tuple(entry.pop('eps', ())), **entry)
+        for name, entry in data.items()
+    }
