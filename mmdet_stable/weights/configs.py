@@ -12,7 +12,7 @@ import mmdet_stable
 from .errors import WeightsError
 from .kinds import Kind, load_kinds
 from .rules import Family
-from .sizes import DEFAULTS, Weights, backbone_type, different, num_levels, size_settings, structure_settings
+from .sizes import DEFAULTS, Weights, backbone_name, different, num_levels, size_settings, structure_settings
 
 # Where the inverse sigmoid of references is cut off: a setting of these parts of our models.
 SIGMOID_EPS = '{part}.sigmoid_eps'
@@ -24,7 +24,7 @@ OURS_FOR = {
     'DeformableDETRHead': 'StableDeformableDETRHead',
     'HungarianAssigner': 'StableHungarianAssigner',
 }
-DC5 = 'TorchvisionResNet'  # dilates as torchvision's, from the second block on
+DC5 = 'DilatedResNet'  # dilates as torchvision's ResNet, with which DC5 weights are trained
 
 
 class Setting(NamedTuple):
@@ -61,7 +61,7 @@ def load_config(name: str) -> Config:
 
 def named_config(weights: Weights, kind: Kind) -> str:
     """The config of a kind of detector that is nearest to weights in our names."""
-    by_levels = kind.configs.get(backbone_type(weights)) or kind.configs['resnet']
+    by_levels = kind.configs.get(backbone_name(weights)) or kind.configs['resnet']
     return by_levels.get(num_levels(weights)) or by_levels[max(by_levels)]
 
 
@@ -117,7 +117,8 @@ class ConfigWriter:
         sizes = size_settings(self.weights, self.kind, self.args.get('nheads'))
         if sizes.get('backbone.type', 'ResNet') != self.cfg.model.backbone.type:
             backbone = {key.split('.')[1]: value for key, value in sizes.items() if key.startswith('backbone.')}
-            self.cfg.model.backbone = dict({'type': 'ResNet'}, **backbone)
+            self.settings.append(Setting('model.backbone', self.cfg.model.backbone.type, backbone, 'names and shapes'))
+            self.cfg.model.backbone = backbone
         absent = {key for key in sizes if key.startswith('positional_encoding.')} - {'positional_encoding.num_feats'}
         self.set({key: value for key, value in sizes.items() if key not in absent}, 'shapes of the weights')
 
@@ -162,11 +163,10 @@ class ConfigWriter:
         self.set({f'positional_encoding.{key}': value for key, value in encoding.items()}, why)
 
     def _fit_eps(self, eps: float, why: str) -> None:
-        parts = load_kinds()[self.kind].eps
-        if not parts:
-            return
-        self._use_our_classes(why)
-        self.set({SIGMOID_EPS.format(part=part): eps for part in parts}, why)
+        kind = load_kinds()[self.kind]
+        if kind.eps and eps != kind.default_eps:
+            self._use_our_classes(why)
+            self.set({SIGMOID_EPS.format(part=part): eps for part in kind.eps}, why)
 
     def _use_our_classes(self, why: str) -> None:
         model = self.cfg.model

@@ -1,7 +1,7 @@
 """Kinds of detectors that this package and mmdet build, read from ``rules/kinds.yml``."""
 
 from functools import lru_cache
-from typing import Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, Mapping, NamedTuple, Tuple
 
 import yaml
 
@@ -14,10 +14,9 @@ class Kind(NamedTuple):
     name: str
     has: Tuple[str, ...]  # names by which it is recognised; one that ends in a dot stands for all that begin so
     lacks: Tuple[str, ...]
-    model: Mapping[str, str]  # settings of the config's model without which weights do not compute what they should
     configs: Mapping[str, Mapping[int, str]]  # by backbone and number of levels
     eps: Tuple[str, ...] = ()  # parts of the model whose inverse sigmoid has its eps as a setting
-    fixed_eps: Optional[float] = None  # where it has none
+    default_eps: float = 0.0  # what mmdet's classes, and ours, have anyway; 0 where parts differ
     in_mmdet: bool = False  # whether mmdet has this detector, under the same names
 
 

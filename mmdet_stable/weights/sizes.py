@@ -11,14 +11,18 @@ from .families import ONE_TO_MANY, counts_of_ours, shares_heads
 Weights = Mapping[str, Tensor]
 Settings = Dict[str, Any]  # by dotted key of the config's model
 RESNETS = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+SWINS = {(96, 6): 't', (96, 18): 's', (128, 18): 'b', (192, 18): 'l'}  # channels, blocks of the third stage
 PUBLISHED_WIDTH, PUBLISHED_HEADS = 256, 8
 PRELU, RELU = dict(type='PReLU'), dict(type='ReLU', inplace=True)
 DEFORMABLE = 'decoder.layers.0.cross_attn.sampling_offsets.weight'
 
 
-def backbone_type(weights: Weights) -> str:
-    """``'resnet'`` or ``'swin'``."""
-    return 'swin' if 'backbone.patch_embed.projection.weight' in weights else 'resnet'
+def backbone_name(weights: Weights) -> str:
+    """``'resnet'``, or ``'swin_t'``, ``'swin_s'`` and so on."""
+    patches = weights.get('backbone.patch_embed.projection.weight')
+    if patches is None:
+        return 'resnet'
+    return f'swin_{SWINS.get((len(patches), _swin(weights)["backbone.depths"][2]), "of another size")}'
 
 
 def num_levels(weights: Weights) -> int:
@@ -111,7 +115,7 @@ def _backbone(weights: Weights) -> Settings:
         'neck.out_channels': len(convs[0]),
         'neck.num_outs': num_levels(weights),
     }
-    if backbone_type(weights) == 'swin':
+    if backbone_name(weights) != 'resnet':
         return {**settings, **_swin(weights)}
     blocks = tuple(_count(weights, rf'backbone\.layer{stage}\.(\d+)\.') for stage in range(1, 5))
     bottleneck = 'backbone.layer1.0.conv3.weight' in weights
