@@ -1,5 +1,6 @@
 """Whole files: published weights become a checkpoint and a config of this package, and ours become published ones."""
 
+import copy
 import io
 import re
 from dataclasses import dataclass, field
@@ -239,8 +240,7 @@ def _fresh_part(name: str) -> Tuple[str, str]:
 def model_of(cfg: Config) -> torch.nn.Module:
     """The model of a config, without pretrained weights and not initialised."""
     init_default_scope('mmdet')
-    model = cfg.model.copy()
-    return MODELS.build(model)
+    return MODELS.build(copy.deepcopy(cfg.model))  # of which mmdet changes parts
 
 
 def to_published(
