@@ -1,4 +1,4 @@
-# DINO, 5 scales, Swin-L pre-trained on ImageNet-22K, 12 epochs: for the weights that its authors, detrex and mmdet publish.
+# DINO, 5 scales, Swin-L pre-trained on ImageNet-22K, 12 epochs: as its authors, detrex and mmdet publish it.
 _base_ = ['dino_5scale_r50_12e.py', '../_base_/swin_l.py']
 
 model = dict(

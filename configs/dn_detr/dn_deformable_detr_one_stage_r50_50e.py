@@ -1,4 +1,4 @@
-# DN-Deformable-DETR, ResNet-50, one stage, 50 epochs: boxes and content of queries are learned, as its authors publish it.
+# DN-Deformable-DETR, ResNet-50, one stage, 50 epochs: queries are learned, as its authors publish it.
 _base_ = 'dn_deformable_detr_r50_12e.py'
 
 model = dict(as_two_stage=False)

@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from pprint import pformat
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from mmengine.config import Config
@@ -63,6 +64,17 @@ def named_config(weights: Weights, kind: Kind) -> str:
     """The config of a kind of detector that is nearest to weights in our names."""
     by_levels = kind.configs.get(backbone_name(weights)) or kind.configs['resnet']
     return by_levels.get(num_levels(weights)) or by_levels[max(by_levels)]
+
+
+def named_config_of_names(kind: str) -> str:
+    """The config of a kind of detector, for any size."""
+    configs = load_kinds()[kind].configs['resnet']
+    return configs[max(configs)]
+
+
+def text_of(cfg: Config) -> str:
+    """A config as a Python file without ``_base_``."""
+    return ''.join(f'{key} = {pformat(value, width=120, sort_dicts=False)}\n' for key, value in cfg.to_dict().items())
 
 
 def kind_of_config(model: Mapping[str, Any]) -> Optional[str]:
@@ -162,6 +174,12 @@ class ConfigWriter:
         """The positional encoding of weights in mmdet's names."""
         self.set({f'positional_encoding.{key}': value for key, value in encoding.items()}, why)
 
+    def override(self, settings: Mapping[str, Any]) -> None:
+        """Settings, by whole key of the config, that whoever converts asks for."""
+        for key, value in settings.items():
+            self.cfg.merge_from_dict({key: value}, allow_list_keys=False)
+            self.settings.append(Setting(key, '...', value, 'asked for'))
+
     def _fit_eps(self, eps: float, why: str) -> None:
         kind = load_kinds()[self.kind]
         if kind.eps and eps != kind.default_eps:
@@ -220,4 +238,3 @@ def encoding_of(meta: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
                     found[key] = ast.literal_eval(values[key])
             return found
     return None
-

@@ -28,12 +28,15 @@ LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # what files of torch
 # Python's own classes of plain data. Nothing else of these modules is ever data.
 PLAIN = {
     f'builtins.{name}'
-    for name in 'bool bytearray bytes complex dict float frozenset int list object range set slice str tuple type'.split()
+    for name in (
+        *('bool', 'bytearray', 'bytes', 'complex', 'dict', 'float', 'frozenset', 'int', 'list', 'object', 'range'),
+        *('set', 'slice', 'str', 'tuple', 'type'),
+    )
 }
-NEVER_DATA = set(
-    'asyncio builtins code codeop ctypes importlib multiprocessing nt os pdb pickle pkgutil platform posix pty runpy '
-    'shutil socket subprocess sys timeit webbrowser'.split()
-)
+NEVER_DATA = {
+    *('asyncio', 'builtins', 'code', 'codeop', 'ctypes', 'importlib', 'multiprocessing', 'nt', 'os', 'pdb', 'pickle'),
+    *('pkgutil', 'platform', 'posix', 'pty', 'runpy', 'shutil', 'socket', 'subprocess', 'sys', 'timeit', 'webbrowser'),
+}
 SAFETENSORS = {
     'F64': torch.float64,
     'F32': torch.float32,
@@ -100,8 +103,8 @@ def read(path: Path, averaged: bool = False) -> Published:
         content, inert = _read_pickle(path)
     else:
         raise WeightsError(
-            f'{path} starts with {start[:8]!r}: it is no file of torch, safetensors, or a pickle of arrays. Where it was '
-            'downloaded, look at it: an error page of a web site, or an archive to be unpacked first?'
+            f'{path} starts with {start[:8]!r}: it is no file of torch, safetensors, or a pickle of arrays. Where it '
+            'was downloaded, look at it: an error page of a web site, or an archive to be unpacked first?'
         )
     return _chosen(path, content, averaged, inert)
 
@@ -260,8 +263,8 @@ def _chosen(path: Path, content: Any, averaged: bool, inert: Tuple[str, ...]) ->
         taken, weights = '', _weights(content)
     if not weights:
         raise WeightsError(
-            f'{path} holds no tensors by name; found the keys {_some(content)}, expected one of {", ".join(WEIGHTS)}, or '
-            'names of weights'
+            f'{path} holds no tensors by name; found the keys {_some(content)}, expected one of {", ".join(WEIGHTS)}, '
+            'or names of weights'
         )
     args, meta = content.get('args'), content.get('meta')
     return Published(
@@ -296,7 +299,7 @@ def _weights(value: Any) -> Dict[str, Tensor]:
 
 
 def without_prefixes(weights: Mapping[str, Tensor]) -> Dict[str, Tensor]:
-    """Weights without the prefixes of ``DistributedDataParallel``, ``torch.compile`` and averaging, where all have it."""
+    """Weights without the prefixes that ``DistributedDataParallel``, ``torch.compile`` and averaging give to all."""
     weights = dict(weights)
     prefix: Any = True
     while prefix:

@@ -16,7 +16,7 @@ from torch import Tensor
 from mmdet_stable.engine.checkpoints import AtomicBackend
 
 from . import families, naming
-from .configs import ConfigWriter, Setting, encoding_of, kind_of_config, load_config, named_config
+from .configs import ConfigWriter, Setting, encoding_of, kind_of_config, load_config, named_config, text_of
 from .containers import Published, read
 from .errors import WeightsError
 from .kinds import load_kinds
@@ -87,6 +87,7 @@ def convert(
     to: Optional[str] = None,
     averaged: bool = False,
     dc5: Optional[bool] = None,
+    settings: Optional[Mapping[str, Any]] = None,
 ) -> Report:
     """Convert a file of weights; nothing is written where anything is wrong.
 
@@ -98,6 +99,7 @@ def convert(
         to: None for this package, or whose names to write: ``'official'``, ``'detrex'``, ``'mmdet'``.
         averaged: take the moving average of the weights.
         dc5: whether the last stage of the backbone is dilated, where the file does not say it.
+        settings: of the written config, e.g. ``{'model.positional_encoding.temperature': 10}``, which come last.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -106,8 +108,7 @@ def convert(
     published = read(Path(source), averaged)
     out = Path(out)
     if to is None:
-        converted = to_ours(published, config, dc5)
-        return save(converted, out)
+        return save(to_ours(published, config, dc5, settings), out)
     if to not in PUBLISHERS:
         raise WeightsError(f'--to {to}: known are {", ".join(PUBLISHERS)}')
     weights, report = to_published(published, to, config, dc5)
@@ -117,7 +118,12 @@ def convert(
     return report
 
 
-def to_ours(published: Published, config: Optional[str] = None, dc5: Optional[bool] = None) -> Converted:
+def to_ours(
+    published: Published,
+    config: Optional[str] = None,
+    dc5: Optional[bool] = None,
+    settings: Optional[Mapping[str, Any]] = None,
+) -> Converted:
     """Weights under our names, and a config that fits them; see :func:`convert`."""
     source = str(published.path)
     kind = families.in_our_names(published.weights)
@@ -144,6 +150,7 @@ def to_ours(published: Published, config: Optional[str] = None, dc5: Optional[bo
     if kind not in load_kinds():
         raise WeightsError(f'{source} holds a {kind}, of which this package has no model yet; nothing was written')
     writer = _fitted_config(weights, kind, family, published, config, dc5, report)
+    writer.override(settings or {})
     weights = _checked(weights, writer, report)
     report.settings, report.num_weights = writer.settings, len(weights)
     meta = dict(_plain_meta(published.meta), converted_from=report.family)
@@ -270,8 +277,8 @@ def to_published(
     if result.left_over or report.left_over:
         names = [*report.left_over, *result.left_over]
         raise WeightsError(
-            f'{family.name} has no counterpart of {len(names)} weights of {published.path}: {_some(names)}; nothing was '
-            'written'
+            f'{family.name} has no counterpart of {len(names)} weights of {published.path}: {_some(names)}; nothing '
+            'was written'
         )
     report.notes += result.notes
     report.left_out += [f'{len(result.left_out)} counters of batches'] if result.left_out else []
@@ -300,7 +307,7 @@ def save(converted: Converted, out: Path) -> Report:
         path = out.with_suffix('.py')
         if path == out:
             raise WeightsError(f'{out} is the name of a config; give the checkpoint another suffix, as .pth')
-        text = _header(report) + converted.cfg.pretty_text
+        text = _header(report) + text_of(converted.cfg)
         AtomicBackend().put(text.encode(), path)
         report.written.append(path)
         classes = _classes(converted.cfg)

@@ -34,8 +34,8 @@ def recognised(weights: Mapping[str, Tensor], source: str) -> Family:
         found = [other for other in found if (other is family) == is_hybrid]
     if len(found) != 1:
         raise WeightsError(
-            f'{source} holds {described(weights)}, {"names of no family" if not found else "names of several families"} '
-            f'known here{nearest(weights)}. Known are {", ".join([*families, *load_kinds()])}'
+            f'{source} holds {described(weights)}, names of {"several families" if found else "no family"} known here'
+            f'{nearest(weights)}. Known are {", ".join([*families, *load_kinds()])}'
         )
     return found[0]
 
@@ -140,4 +140,3 @@ def nearest(weights: Mapping[str, Tensor]) -> str:
     if not missing or len(missing) == len(families[name].has):
         return ''
     return f' (nearest is {name}, of which {", ".join(missing)} is missing)'
-

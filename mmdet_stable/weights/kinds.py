@@ -1,6 +1,6 @@
 """Kinds of detectors that this package and mmdet build, read from ``rules/kinds.yml``."""
 
-from functools import lru_cache
+from functools import cache
 from typing import Dict, Mapping, NamedTuple, Tuple
 
 import yaml
@@ -20,7 +20,7 @@ class Kind(NamedTuple):
     in_mmdet: bool = False  # whether mmdet has this detector, under the same names
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_kinds() -> Dict[str, Kind]:
     """All kinds by name."""
     data = yaml.safe_load((FOLDER / 'kinds.yml').read_text(encoding='utf-8'))

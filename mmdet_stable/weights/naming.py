@@ -53,9 +53,7 @@ def to_ours(weights: Mapping[str, Tensor], family: Family) -> Renamed:
     return result
 
 
-def _tensor(
-    ours: str, entries: List[Tuple[str, Rule, int]], weights: Mapping[str, Tensor], result: Renamed
-) -> Tensor:
+def _tensor(ours: str, entries: List[Tuple[str, Rule, int]], weights: Mapping[str, Tensor], result: Renamed) -> Tensor:
     """The tensor that all published names of one of ours agree in."""
     name, rule, _ = entries[0]
     operation = OPERATIONS.get(rule.op)

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Dict, FrozenSet, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -54,7 +54,7 @@ class Unsupported(NamedTuple):
     why: str
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_rules() -> Tuple[Dict[str, Family], Tuple[Unsupported, ...]]:
     """All families by name, and what is known but not supported."""
     backbones = _load('backbones')
@@ -113,7 +113,7 @@ def _rules(entries: Mapping, at: str = '', when: str = '') -> Iterator[Rule]:
         yield Rule(published.replace('{at}', at), entry.pop('to'), **entry)
 
 
-@lru_cache(maxsize=None)
+@cache
 def placeholders() -> Dict[str, str]:
     """Regular expressions by placeholder."""
     return _load('placeholders')

@@ -75,7 +75,7 @@ def size_settings(weights: Weights, kind: str, heads: Optional[int] = None) -> S
             'of attention heads: give the CONFIG of this model'
         )
     heads = heads or PUBLISHED_HEADS
-    settings = {**_backbone(weights), **_transformer(weights, width, heads)}
+    settings = {**_backbone(weights), **transformer_settings(weights, width, heads, num_levels(weights))}
     rows = len(weights['query_embedding.weight']) if 'query_embedding.weight' in weights else None
     if kind == 'h_deformable_detr':
         settings['one_to_many.num_queries'] = ONE_TO_MANY
@@ -87,9 +87,9 @@ def size_settings(weights: Weights, kind: str, heads: Optional[int] = None) -> S
     return settings
 
 
-def _transformer(weights: Weights, width: int, heads: int) -> Settings:
+def transformer_settings(weights: Weights, width: int, heads: int, levels: int) -> Settings:
+    """Sizes of encoder, decoder and what must be as wide as they are."""
     settings: Settings = {'positional_encoding.num_feats': width // 2, 'bbox_head.embed_dims': width}
-    levels = num_levels(weights)
     for part in ('encoder', 'decoder'):
         attentions = ['self_attn'] if part == 'encoder' else ['self_attn', 'cross_attn']
         first = f'{part}.layers.0'

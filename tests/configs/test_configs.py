@@ -74,7 +74,9 @@ def test_swin_has_imagenet_weights_of_its_own():
         elif 'swin' in path.stem:
             file = backbone.init_cfg.checkpoint.rsplit('/', 1)[1]
             size = re.search(r'swin_(\w)_', path.stem)[1]
-            assert file.startswith(f'swin_{size}') and f'window{backbone.window_size}_{backbone.pretrain_img_size}' in file
+            assert (
+                file.startswith(f'swin_{size}') and f'window{backbone.window_size}_{backbone.pretrain_img_size}' in file
+            )
         elif not path.stem.startswith('demo_'):
             assert backbone.init_cfg.checkpoint == f'torchvision://resnet{backbone.depth}'
 
