@@ -1,13 +1,15 @@
 """Names of published models become ours, and ours theirs."""
 
+import json
 import re
 
 import pytest
 import torch
 
 from mmdet_stable.weights import WeightsError, families, naming
-from mmdet_stable.weights.rules import load_rules
+from mmdet_stable.weights.rules import Counts, Translation, load_rules
 from mmdet_stable.weights.tensors import OPERATIONS, UNUSED_ROWS, USED_ROWS, swin_merging
+from tests.utils import GOLDEN
 from tests.weights.fixtures import manifests, weights_of
 
 MANIFESTS = manifests()
@@ -37,6 +39,14 @@ def test_names_and_values_come_back(model):
         if len(tensor) in (91, 92) and 'class_embed.6' in name:
             rows = slice(0, 80)
         assert torch.equal(tensor[rows] if tensor.dim() else tensor, published[name][rows] if tensor.dim() else tensor)
+
+
+def test_names_that_were_verified_by_loading():
+    """The rules say what a list of names says that was found independently, by loading into mmdet's DINO."""
+    names = json.loads((GOLDEN / 'keymap_detrex_to_mmdet_dino.json').read_text())['map']
+    translation = Translation(load_rules()[0]['detrex_dino'].rules, Counts(layers=3, scales=3, extra=1))
+    known = {name: translation.to_ours(name) for name in names}
+    assert {name: found[0] for name, found in known.items() if found} == names
 
 
 @pytest.mark.parametrize('model', UNSUPPORTED)

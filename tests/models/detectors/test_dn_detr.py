@@ -9,7 +9,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmdet_stable.models.detectors.denoising import self_attention_mask_name
 from mmdet_stable.structures import DenoisingLayout
 from tests.utils import (
-    DAB_DETR_NAMES,
     build,
     close,
     golden,
@@ -39,7 +38,7 @@ def dn_detr_cfg(in_channels=64, dn_cfg=None, num_classes=7, **model):
 def reference():
     data = golden('dn_detr_forward')
     model = build(dn_detr_cfg(in_channels=24))
-    load_reference_weights(model, data, DAB_DETR_NAMES)
+    load_reference_weights(model, data)
     return data, model
 
 
