@@ -1,15 +1,17 @@
 """Converted golden weights compute what the reference recorded; near ties of proposals are allowed for, no more."""
 
 import json
+import runpy
 
+import mmcv
 import numpy as np
 import pytest
 import torch
 
-from mmdet_stable.weights import parity
+from mmdet_stable.weights import convert, parity
 from mmdet_stable.weights.cli import main
 from mmdet_stable.weights.configs import text_of
-from tests.utils import GOLDEN, golden
+from tests.utils import GOLDEN, ROOT, golden
 from tests.weights.fixtures import FILES, tiny_config
 
 FAMILIES = {
@@ -79,3 +81,40 @@ def test_near_ties_may_swap():
     finally:
         parity.NEAR_TIE = near
     assert parity.compare(model, features, shape, *(value.numpy() for value in plain)).good
+
+
+REFERENCE = """
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.runner import load_checkpoint
+from mmdet_stable.weights.conversion import model_of
+from tests.weights.fixtures import raw_outputs
+
+model = model_of(Config.fromfile({config!r}))
+load_checkpoint(model, {checkpoint!r})
+
+
+def outputs(image):
+    assert image.shape == (3, 96, 128) and image.dtype == np.uint8
+    logits, boxes = raw_outputs(model, image)
+    return logits + {wrong}, boxes
+"""
+
+
+def test_comparison_with_a_reference_on_a_picture(tmp_path, capsys, monkeypatch):
+    """Here, our own model takes the place of the reference."""
+    monkeypatch.chdir(tmp_path)
+    path = ROOT / 'tools' / 'analysis' / 'compare_with_reference.py'
+    tool = runpy.run_path(str(path))['main']
+    (tmp_path / 'tiny.py').write_text(text_of(tiny_config('detrex_stable_dino_tiny')))
+    source = str(FILES / 'detrex_stable_dino_tiny.pth')
+    convert(FILES / 'detrex_stable_dino_tiny.pth', tmp_path / 'ours.pth', str(tmp_path / 'tiny.py'))
+    mmcv.imwrite(np.random.default_rng(0).integers(0, 255, (192, 256, 3), np.uint8), 'picture.png')
+    for wrong, code, word in ((0.0, 0, 'equal'), (0.1, 1, 'DIFFERENT')):
+        text = REFERENCE.format(config=str(tmp_path / 'ours.py'), checkpoint=str(tmp_path / 'ours.pth'), wrong=wrong)
+        (tmp_path / 'reference.py').write_text(text)
+        arguments = ['picture.png', source, '--config', str(tmp_path / 'tiny.py'), '--reference', 'reference.py']
+        assert tool([*arguments, '--scale', '128', '96']) == code
+        assert word in capsys.readouterr().out
+    assert main([source, str(tmp_path / 'tiny.py'), '--check', 'recorded.npz']) == 1  # the last ones, again
