@@ -4,6 +4,6 @@ from .versions import __version__, check_versions
 
 check_versions()
 
-from . import datasets, engine, evaluation, models  # noqa: E402  (the guard must speak before mmcv can fail)
+from . import datasets, engine, evaluation, models, weights  # noqa: E402  (the guard must speak before mmcv can fail)
 
-__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']
+__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'weights']

@@ -3,5 +3,17 @@
 from .containers import Published, read
 from .conversion import Converted, Report, convert, to_ours, to_published
 from .errors import WeightsError
+from .named import Kept, fetch
 
-__all__ = ['Converted', 'Published', 'Report', 'WeightsError', 'convert', 'read', 'to_ours', 'to_published']
+__all__ = [
+    'Converted',
+    'Kept',
+    'Published',
+    'Report',
+    'WeightsError',
+    'convert',
+    'fetch',
+    'read',
+    'to_ours',
+    'to_published',
+]

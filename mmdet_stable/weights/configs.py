@@ -5,7 +5,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 
 import mmdet_stable
@@ -117,7 +117,7 @@ class ConfigWriter:
         for key, before, value in different(settings, self.cfg.model):
             if before is None and key not in DEFAULTS and isinstance(value, type(None)):
                 continue
-            self.cfg.merge_from_dict({f'model.{key}': value}, allow_list_keys=False)
+            _assign(self.cfg.model, key.split('.'), value)
             self.settings.append(Setting(f'model.{key}', before, value, why))
 
     def fit_structure(self) -> None:
@@ -177,7 +177,7 @@ class ConfigWriter:
     def override(self, settings: Mapping[str, Any]) -> None:
         """Settings, by whole key of the config, that whoever converts asks for."""
         for key, value in settings.items():
-            self.cfg.merge_from_dict({key: value}, allow_list_keys=False)
+            _assign(self.cfg, key.split('.'), value)
             self.settings.append(Setting(key, '...', value, 'asked for'))
 
     def _fit_eps(self, eps: float, why: str) -> None:
@@ -203,6 +203,15 @@ class ConfigWriter:
                     changed = True
         if changed:
             self.settings.append(Setting('test_dataloader.dataset.pipeline: Resize.backend', 'cv2', backend, why))
+
+
+def _assign(node: Dict[str, Any], keys: List[str], value: Any) -> None:
+    """Set a value deep in a config, in place of what stands there, not merged into it."""
+    for key in keys[:-1]:
+        if not isinstance(node.get(key), dict):
+            node[key] = ConfigDict()
+        node = node[key]
+    node[keys[-1]] = ConfigDict(value) if isinstance(value, dict) else value
 
 
 def _first(node: Any, key: str) -> Any:

@@ -171,6 +171,20 @@ def test_round_trips(tmp_path, to, file):
         assert torch.equal(theirs[name][rows], tensor[rows]), name
 
 
+def test_weights_trained_with_prelu(tmp_path):
+    """The default of the official scripts, which deformable configs do not have."""
+    weights = weights_of(MANIFESTS['official_deformable_detr_r50_two_stage'])
+    for part in ('encoder', 'decoder'):
+        weights.update({f'transformer.{part}.layers.{layer}.activation.weight': torch.ones(1) for layer in range(6)})
+    cfg = Config.fromfile(ROOT / 'configs/deformable_detr/deformable_detr_r50_12e.py')
+    cfg.model.encoder.layer_cfg.ffn_cfg.act_cfg = dict(type='ReLU', inplace=True)
+    (tmp_path / 'relu.py').write_text(text_of(cfg))
+    for config in (None, str(tmp_path / 'relu.py')):
+        converted = to_ours(Published(Path('prelu.pth'), weights), config)
+        assert converted.cfg.model.encoder.layer_cfg.ffn_cfg.act_cfg == dict(type='PReLU')
+        assert 'encoder.layers.0.ffn.layers.0.1.weight' in converted.weights
+
+
 def test_dino_starts_a_stable_dino(tmp_path):
     """Only the fusion starts afresh, and the report says so; without fusion it is the same detector."""
     file = 'official_dino_tiny'

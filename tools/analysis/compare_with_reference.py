@@ -4,8 +4,8 @@ python tools/analysis/compare_with_reference.py street.jpg dino_r50_4scale_12ep.
 
 Needs both packages in one environment. The file of --reference defines `outputs(image)`: for an image (3, H, W), uint8,
 RGB, at the network's size, it gives logits (1, Q, C) and boxes (1, Q, 4), normalised cxcywh, of the last decoder layer
-as torch tensors. docs/weights.md has such files for detrex and for the official DINO. What the reference gave is kept in
---out, so that the check can be repeated without it.
+as torch tensors. docs/weights.md has such files for detrex and for the official DINO. What the reference gave is kept
+in --out, so that the check can be repeated without it.
 """
 
 import argparse
