@@ -1,7 +1,9 @@
 # make demo: train, evaluate and look at a small Stable-DINO.   make test: run the tests.
 # make stress: fuzzing and killed trainings, some minutes more; MMDET_STABLE_STRESS=10 tries ten times as much.
-# Both create .venv first. Another interpreter: make clean test PYTHON=python3.12
+# They create .venv first. Another interpreter: make clean test PYTHON=python3.12
+# MMCV=lite takes the operators in torch, MMCV=compiled compiles mmcv; auto compiles it only for a GPU with nvcc.
 PYTHON ?= python3
+MMCV ?= auto
 VENV := .venv/bin/python
 
 .PHONY: demo test stress lint doctor clean
@@ -21,8 +23,14 @@ lint: .venv/ready
 doctor:
 	$(if $(wildcard $(VENV)),$(VENV),$(PYTHON)) tools/doctor.py
 
-.venv/ready: tools/setup_env.py requirements/stack.txt setup.py
-	$(PYTHON) tools/setup_env.py
+.venv/ready: tools/setup_env.py requirements/stack.txt setup.py mmdet_stable/operators/_ext.py
+	$(PYTHON) tools/setup_env.py --mmcv $(MMCV)
+
+ifneq ($(MMCV),auto)
+ifneq ($(MMCV),$(shell cat .venv/ready 2>/dev/null))
+.PHONY: .venv/ready  # an environment with the other kind of operators is there, or none
+endif
+endif
 
 clean:
 	rm -rf .venv work_dirs/demo data/digit_scenes

@@ -1,7 +1,7 @@
-"""Install with ``pip install -e .``; torch and mmcv first, see the README.
+"""Install with ``pip install -e .``; torch and mmcv-lite or mmcv first, see the README.
 
-torch and mmcv are not among the dependencies: pip could only build mmcv without its operators, or fail without saying
-why. Importing the package checks both, and says what to do.
+None of the three is among the dependencies: which torch and which mmcv fits depends on the machine. Importing the
+package checks them, and says what to do.
 """
 
 import runpy
@@ -16,11 +16,18 @@ versions = runpy.run_path(str(ROOT / 'mmdet_stable' / 'versions.py'))
 dependencies = [f'{name}{wanted}' for name, wanted in versions['REQUIREMENTS'].items() if name not in ('torch', 'mmcv')]
 
 
-class BuildWithConfigs(build_py):
-    """Puts configs and tools into the wheel, in the folder ``.mim``, where OpenMMLab's ``mim`` looks for them."""
+class BuildWithExtras(build_py):
+    """Puts two things beside the package's own files.
+
+    ``mmcv/_ext.py``: operators for mmcv-lite, also in an editable installation; see the file itself. In a wheel,
+    configs and tools in the folder ``.mim``, where OpenMMLab's ``mim`` looks for them.
+    """
 
     def run(self) -> None:
         super().run()
+        wheel = self.get_finalized_command('install').install_lib if self.editable_mode else self.build_lib
+        (Path(wheel) / 'mmcv').mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / 'mmdet_stable' / 'operators' / '_ext.py', Path(wheel) / 'mmcv')
         if self.editable_mode:
             return
         target = Path(self.build_lib) / 'mmdet_stable' / '.mim'
@@ -37,7 +44,7 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    cmdclass={'build_py': BuildWithConfigs},
+    cmdclass={'build_py': BuildWithExtras},
     packages=find_packages(include=['mmdet_stable', 'mmdet_stable.*']),
     package_data={'mmdet_stable.weights': ['rules/*.yml']},
     python_requires='>=3.9',

@@ -7,6 +7,11 @@ from mmdet_stable import versions
 from tests.utils import ROOT
 
 
+def install(monkeypatch, found):
+    real = versions.installed_version
+    monkeypatch.setattr(versions, 'installed_version', lambda name: found[name] if name in found else real(name))
+
+
 @pytest.mark.parametrize(
     'found,problem',
     [
@@ -18,13 +23,39 @@ from tests.utils import ROOT
     ],
 )
 def test_the_guard_names_package_range_and_fix(monkeypatch, found, problem):
-    real = versions.installed_version
-    monkeypatch.setattr(versions, 'installed_version', lambda name: found if name == 'mmcv' else real(name))
+    install(monkeypatch, {'mmcv': found, 'mmcv-lite': None})
     if problem is None:
         return versions.check_versions()
     with pytest.raises(ImportError, match=problem) as error:
         versions.check_versions()
-    assert '--no-build-isolation mmcv==2.1.0' in str(error.value)
+    assert 'pip install mmcv-lite==2.1.0' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'found,files,problem',
+    [
+        ('2.1.0', ['_ext.py'], None),
+        ('2.1.0', ['_ext.cpython-311-x86_64-linux-gnu.so'], None),
+        ('2.2.0', ['_ext.py'], 'mmcv-lite 2.2.0 is installed, but mmdet_stable needs mmcv-lite>=2.1.0,<2.2.0'),
+        ('2.1.0', [], r'mmcv-lite 2.1.0 lacks the operators of mmdet_stable, .*_ext.py. Fix: pip install --force-rein'),
+    ],
+)
+def test_mmcv_lite_will_do_with_operators(monkeypatch, tmp_path, found, files, problem):
+    install(monkeypatch, {'mmcv': None, 'mmcv-lite': found})
+    monkeypatch.setattr(versions, 'mmcv_folder', lambda: tmp_path)
+    for name in files:
+        (tmp_path / name).touch()
+    if problem is None:
+        return versions.check_versions()
+    with pytest.raises(ImportError, match=problem):
+        versions.check_versions()
+
+
+@pytest.mark.parametrize('package,fork', versions.FORKS.items())
+def test_forks_under_the_same_import_name_are_refused_by_name(monkeypatch, package, fork):
+    install(monkeypatch, {fork: '2.3.6'})
+    with pytest.raises(ImportError, match=f'{fork} 2.3.6 is installed, .* Fix: pip uninstall -y {fork}; pip'):
+        versions.check_versions()
 
 
 def test_releases():

@@ -20,7 +20,7 @@ spec = importlib.util.spec_from_file_location('versions', ROOT / 'mmdet_stable' 
 versions = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(versions)
 
-REBUILD_MMCV = versions.REQUIREMENTS['mmcv'].fix
+INSTALL_MMCV = versions.REQUIREMENTS['mmcv'].fix
 Finding = Tuple[str, str, Optional[str]]  # subject, what was found, the fix or None where all is well
 
 
@@ -41,9 +41,12 @@ def findings() -> Iterator[Finding]:
     for package in versions.REQUIREMENTS:
         problem = versions.version_problem(package)
         text, _, fix = (problem or '').partition(' Fix: ')
-        yield package, versions.installed_version(package) if problem is None else text, fix or None
-    if versions.installed_version('mmcv-lite'):
-        yield 'mmcv-lite', 'shadows mmcv and has no operators', REBUILD_MMCV
+        name = versions.mmcv_distribution() if package == 'mmcv' else package
+        yield name, versions.installed_version(name) if problem is None else text, fix or None
+    if versions.installed_version('mmcv') and versions.installed_version('mmcv-lite'):
+        yield 'mmcv-lite', "and mmcv are both installed, and write over each other's files", INSTALL_MMCV
+    if importlib.util.find_spec('pkg_resources') is None:
+        yield 'pkg_resources', 'is missing, with which mmengine finds mmdet::... configs', 'pip install "setuptools<80"'
     yield from import_findings()
     if versions.installed_version('mmdet_stable') is None:
         yield (
@@ -84,27 +87,33 @@ def missing_cuda_fix(torch) -> Optional[str]:
         return None
     if subprocess.run(['nvidia-smi'], capture_output=True).returncode:
         return None
-    return (
-        'this machine has a GPU, but this torch is a CPU build: reinstall torch for your CUDA version, then '
-        + REBUILD_MMCV
-    )
+    return 'this machine has a GPU, but this torch is a CPU build: reinstall torch for your CUDA version'
 
 
 def operator_findings(cuda: bool) -> Iterator[Finding]:
-    error = import_error('mmcv')
-    if error is not None:
-        missing = re.search(r"No module named '(\w+)'", error)
-        yield 'mmcv', f'does not import: {error}', f'pip install {missing[1]}' if missing else library_fix(error)
-        return
+    """Which operators mmcv uses: compiled ones, or those in torch of mmdet_stable."""
     error = import_error('mmcv._ext')
-    if error is None:
-        yield 'mmcv._ext', 'loads', None
-    elif "No module named 'mmcv._ext'" in error:
-        yield 'mmcv._ext', 'missing: mmcv was installed without its operators', REBUILD_MMCV
-    else:
-        yield 'mmcv._ext', f'was built for another torch, or is damaged ({error})', REBUILD_MMCV
-    if error is None and cuda:
-        yield 'deformable attention, CUDA', *cuda_operator()
+    if error is not None:
+        reason = import_error('mmcv')
+        if reason is not None:
+            missing = re.search(r"No module named '(\w+)'", reason)
+            yield 'mmcv', f'does not import: {reason}', f'pip install {missing[1]}' if missing else library_fix(reason)
+            return
+        absent = "No module named 'mmcv._ext'" in error
+        found = 'missing' if absent else f'was built for another torch, or is damaged ({error})'
+        yield 'operators (mmcv._ext)', found, versions.REINSTALL if absent else INSTALL_MMCV
+        return
+    file = Path(importlib.util.find_spec('mmcv._ext').origin)
+    if file.suffix != '.py':
+        yield 'operators (mmcv._ext)', 'compiled', None
+        if cuda:
+            yield 'deformable attention, CUDA', *cuda_operator()
+        return
+    current = file.read_bytes() == (ROOT / 'mmdet_stable' / 'operators' / '_ext.py').read_bytes()
+    fix = None if current else f'these are not the operators of {ROOT}: {versions.REINSTALL}'
+    yield 'operators (mmcv._ext)', f'in torch, {file}', fix
+    if cuda:
+        yield 'operators on this GPU', f'in torch, not timed on a GPU; compiled ones: {versions.COMPILED_MMCV}', None
 
 
 def library_fix(error: str) -> str:
@@ -112,7 +121,7 @@ def library_fix(error: str) -> str:
     library = re.search(r'(\S+\.so[.\d]*): cannot open shared object', error)
     if library and 'libGL' in library[1]:
         return 'apt-get install libgl1, or: pip uninstall -y opencv-python; pip install opencv-python-headless'
-    return f'install the system library {library[1]}' if library else REBUILD_MMCV
+    return f'install the system library {library[1]}' if library else INSTALL_MMCV
 
 
 def cuda_operator() -> Tuple[str, Optional[str]]:
@@ -125,7 +134,8 @@ def cuda_operator() -> Tuple[str, Optional[str]]:
     locations = torch.rand(2, 5, 4, 2, 3, 2, device='cuda')
     weights = torch.rand(2, 5, 4, 2, 3, device='cuda')
     start = torch.tensor([0, 48], device='cuda')
-    rebuild = 'build mmcv for this GPU: ' + REBUILD_MMCV.replace('MMCV_WITH_OPS', 'FORCE_CUDA=1 MMCV_WITH_OPS')
+    command = versions.COMPILED_MMCV.replace('MMCV_WITH_OPS', 'FORCE_CUDA=1 MMCV_WITH_OPS')
+    rebuild = f'build mmcv for this GPU: {command}'
     try:
         result = MultiScaleDeformableAttnFunction.apply(value, shapes, start, locations, weights, 64)
     except RuntimeError as error:

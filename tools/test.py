@@ -8,6 +8,7 @@ from mmdet.evaluation import DumpDetResults
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmdet_stable.engine.config_checks import check_model
 from mmdet_stable.engine.launch import argument_parser, check_annotation_files, load_config
 
 
@@ -23,6 +24,7 @@ def main() -> None:
         parser.error(f'--out {args.out}: the file must end with .pkl or .pickle')
 
     cfg = load_config(args)
+    check_model(cfg)
     check_annotation_files(cfg, ['test_dataloader', 'test_evaluator'])
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:

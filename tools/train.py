@@ -6,6 +6,7 @@ python tools/train.py configs/stable_dino_r50_12e.py --cfg-options train_dataloa
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmdet_stable.engine.config_checks import check_model
 from mmdet_stable.engine.launch import argument_parser, check_annotation_files, check_work_dir, load_config, resume
 
 
@@ -24,6 +25,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     cfg = load_config(args)
+    check_model(cfg)
     check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
 
     if args.amp:

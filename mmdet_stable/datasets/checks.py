@@ -2,7 +2,7 @@
 
 import math
 import os
-from typing import Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Set
+from typing import Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import mmengine
 from mmdet.datasets import CocoDataset
@@ -21,6 +21,9 @@ REMEDIES: Dict[str, str] = {
     'box-degenerate': 'remove the annotation, or write its true size; mmdet drops boxes of less than a pixel',
     'box-outside': 'cut the box at the edges of the image, whose width and height must be those of its file',
     'too-many-boxes': 'raise model.num_queries, since only that many boxes of an image can be learned at a time',
+    'no-images': 'correct ann_file, metainfo.classes and filter_cfg: what is left has to hold images',
+    'no-objects': 'correct ann_file and metainfo.classes; without a box, training learns background only',
+    'image-outside': 'write a path inside the image folder, and set data_prefix.img to that folder',
     'image-missing': 'restore the file, or correct data_root, data_prefix.img and file_name',
     'image-unreadable': 'write the file again, or remove the image and its annotations',
     'image-truncated': 'copy the file again; the missing part would be trained on as grey',
@@ -29,9 +32,11 @@ REMEDIES: Dict[str, str] = {
     'image-alpha': 'flatten onto a background; the loader ignores transparency',
     'image-grey': 'nothing to do: loaded as three equal channels',
 }
+EMPTY_FILE = 'the file is empty (0 bytes)'
 HARMLESS = ('image-grey',)
 # What the hook stops for: it would break the training, or train something wrong. The rest mmdet drops or cuts.
-FATAL = ('classes', 'label', 'box-not-finite', 'box-inverted', 'image-missing')
+FATAL = ('classes', 'label', 'box-not-finite', 'box-inverted', 'no-images', 'image-missing', 'image-unreadable')
+WARNED = ('no-objects',)  # the hook only warns: images without objects may be meant
 
 
 class Finding(NamedTuple):
@@ -66,15 +71,28 @@ def dataset_findings(dataset: BaseDataset, num_classes: int, key: str) -> Iterat
         num_classes: classes of the model's head.
         key: where the dataset stands in the config, e.g. ``'train_dataloader.dataset'``.
     """
+    for part, part_key in parts_of(dataset, key):
+        yield from class_findings(part.metainfo.get('classes'), num_classes, part_key)
+        yield from _category_order(part, part_key)
+        yield from _instance_findings(part, num_classes, part_key)
+    if not len(dataset):
+        yield Finding('no-images', annotation_file_of(dataset), key, 'no image is left of this data set')
+
+
+def parts_of(dataset: BaseDataset, key: str) -> Iterator[Tuple[BaseDataset, str]]:
+    """The data sets that a wrapper wraps, however deep, or the data set itself, with their keys of the config."""
     if hasattr(dataset, 'datasets'):
         for index, part in enumerate(dataset.datasets):
-            yield from dataset_findings(part, num_classes, f'{key}.datasets[{index}]')
+            yield from parts_of(part, f'{key}.datasets[{index}]')
     elif hasattr(dataset, 'dataset'):
-        yield from dataset_findings(dataset.dataset, num_classes, f'{key}.dataset')
+        yield from parts_of(dataset.dataset, f'{key}.dataset')
     else:
-        yield from class_findings(dataset.metainfo.get('classes'), num_classes, key)
-        yield from _category_order(dataset, key)
-        yield from _instance_findings(dataset, num_classes, key)
+        yield dataset, key
+
+
+def annotation_file_of(dataset: BaseDataset) -> str:
+    """The file of a data set; empty for a wrapper."""
+    return getattr(dataset, 'ann_file', None) or ''
 
 
 def class_findings(classes: Optional[Sequence[str]], num_classes: int, key: str) -> Iterator[Finding]:
@@ -126,16 +144,20 @@ def box_finding(box_xyxy: Sequence[float], width: float, height: float, file: st
     return kind and Finding(kind, file, key, f'box {tuple(box_xyxy)} (left, top, right, bottom) {what}')
 
 
-def missing_files(paths: Iterable[str]) -> Iterator[str]:
-    """The paths at which there is no file. Each folder is listed once, since asking for every file alone is slow on
-    network storage."""
-    listed: Dict[str, Set[str]] = {}
+def file_findings(paths: Iterable[str], key: str) -> Iterator[Finding]:
+    """Paths at which there is no file, or one of 0 bytes. Each folder is listed once, since asking for every name alone
+    is slow on network storage."""
+    listed: Dict[str, Dict[str, os.DirEntry]] = {}
     for path in paths:
         folder, name = os.path.split(path)
         if folder not in listed:
-            listed[folder] = set(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else set()
-        if name not in listed[folder]:
-            yield path
+            entries = os.scandir(folder or '.') if os.path.isdir(folder or '.') else ()
+            listed[folder] = {entry.name: entry for entry in entries}
+        entry = listed[folder].get(name)
+        if entry is None:
+            yield Finding('image-missing', path, key, 'there is no such file')
+        elif not entry.stat().st_size:
+            yield Finding('image-unreadable', path, key, EMPTY_FILE)
 
 
 def _category_order(dataset: BaseDataset, key: str) -> Iterator[Finding]:
@@ -150,12 +172,13 @@ def _category_order(dataset: BaseDataset, key: str) -> Iterator[Finding]:
 
 def _instance_findings(dataset: BaseDataset, num_classes: int, key: str) -> Iterator[Finding]:
     local = not getattr(dataset, 'backend_args', None)
-    paths = []
+    paths, num_boxes = [], 0
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         file = info.get('img_path', f'image {index}')
         if local and 'img_path' in info and '://' not in file:
             paths.append(file)
+        num_boxes += len(info.get('instances', ()))
         for instance in info.get('instances', ()):
             label, box = instance['bbox_label'], instance.get('bbox')
             if not 0 <= label < num_classes:
@@ -168,5 +191,6 @@ def _instance_findings(dataset: BaseDataset, num_classes: int, key: str) -> Iter
             finding = None if box is None else box_finding(box, *size, file, key)
             if finding:
                 yield finding
-    for path in missing_files(paths):
-        yield Finding('image-missing', path, key, 'there is no such file')
+    yield from file_findings(paths, key)
+    if len(dataset) and not num_boxes:
+        yield Finding('no-objects', annotation_file_of(dataset), key, f'none of {len(dataset)} images has a box')

@@ -1,13 +1,19 @@
 """Checks of an annotation file in COCO's format, before pycocotools and mmdet see it."""
 
 import json
+import math
+import mmap
+import ntpath
 import os
+import re
 from collections import Counter
 from typing import Any, Dict, Generator, Iterator, List, Optional, Sequence, Tuple, Union
 
-from .checks import Finding, box_finding, category_findings, class_findings
+from .checks import EMPTY_FILE, Finding, box_finding, category_findings, class_findings
 from .image_checks import ImageEntry, image_findings
 
+SOON_READ = 2**25  # bytes; 32 MB of JSON are read within a second
+TAIL = 64
 Entry = Tuple[str, Dict[str, Any]]  # its key in the file, e.g. "images[3]", and itself
 Number = (int, float)
 Id = (int, str)
@@ -54,11 +60,38 @@ def coco_findings(
     if num_queries is not None:
         yield from _crowded(annotations, num_queries, file)
     yield from _repeated([entry['file_name'] for _, entry in images], 'images', 'file_name', file)
+    yield from _outside(images, file)
+    if not images:
+        yield Finding('no-images', file, 'images', 'is empty')
+    elif not annotations:
+        yield Finding('no-objects', file, 'annotations', f'is empty: none of {len(images)} images has a box')
     entries = (
         ImageEntry(os.path.join(image_folder, image['file_name']), name, (image['width'], image['height']))
         for name, image in images
     )
     yield from image_findings(entries, decode)
+
+
+def unreadable(file: str) -> Optional[Finding]:
+    """Why an annotation file in JSON cannot be read, or holds nothing; None where it can.
+
+    Of a large file, only the beginning and the end are looked at.
+    """
+    size = os.path.getsize(file)
+    if not size:
+        return Finding('json', file, '', EMPTY_FILE)
+    if size <= SOON_READ:
+        content = _read(file)
+        if isinstance(content, Finding):
+            return content
+        return None if content else Finding('json', file, '', 'holds nothing')
+    with open(file, 'rb') as stream:
+        begin = stream.read(TAIL).lstrip()
+        stream.seek(-TAIL, os.SEEK_END)
+        end = stream.read().rstrip()
+    if not begin.startswith(b'{') or not end.endswith(b'}'):
+        return Finding('json', file, '', f'is cut off, or no object: begins with {begin[:8]}, ends with {end[-8:]}')
+    return None
 
 
 def _read(file: str) -> Union[Dict[str, Any], Finding]:
@@ -145,6 +178,32 @@ def _bbox_finding(annotation: dict, width: float, height: float, file: str, key:
     if finding is None and not annotation['area'] > 0:
         return Finding('box-degenerate', file, key.replace('.bbox', '.area'), f'area is {annotation["area"]}')
     return finding
+
+
+def _outside(images: Sequence[Entry], file: str) -> Iterator[Finding]:
+    """File names that lead out of the image folder, as those of Linux and of Windows do."""
+    for name, image in images:
+        path = image['file_name']
+        if '..' in re.split(r'[/\\]', path) or os.path.isabs(path) or ntpath.isabs(path) or ntpath.splitdrive(path)[0]:
+            yield Finding('image-outside', file, f'{name}.file_name', f'{path!r} leads out of the image folder')
+
+
+def not_finite_findings(file: str) -> Iterator[Finding]:
+    """Boxes that are NaN or infinite, which mmdet drops without a word.
+
+    JSON has no such numbers; Python's writer gives them names of their own. So a search for these tells whether
+    the file, which takes long to read where it is as large as COCO's, needs to be read for this at all.
+    """
+    if not os.path.isfile(file) or not os.path.getsize(file):
+        return
+    with open(file, 'rb') as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if all(content.find(name) < 0 for name in (b'NaN', b'Infinity')):
+            return
+    content = _read(file)
+    for index, annotation in enumerate(content.get('annotations') or () if isinstance(content, dict) else ()):
+        bbox = annotation.get('bbox')
+        if isinstance(bbox, list) and any(isinstance(value, float) and not math.isfinite(value) for value in bbox):
+            yield Finding('box-not-finite', file, f'annotations[{index}].bbox', f'is {bbox}')
 
 
 def _crowded(annotations: Sequence[Entry], num_queries: int, file: str) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from PIL import ExifTags, Image
 
-from .checks import Finding
+from .checks import EMPTY_FILE, Finding
 
 END_MARKERS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND'}
 TAIL = 16  # bytes in which the end marker must lie
@@ -45,6 +45,9 @@ def _findings_of(entry: ImageEntry, decode: bool) -> Iterator[Finding]:
         yield Finding('image-missing', entry.path, entry.key, 'there is no such file')
         return
     header = path.open('rb').read(32)
+    if not header:
+        yield Finding('image-unreadable', entry.path, entry.key, EMPTY_FILE)
+        return
     try:
         with Image.open(path) as image:
             size, mode = _upright_size(image), image.mode

@@ -10,7 +10,9 @@ import torch.distributed
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 
+from mmdet_stable.datasets.coco_checks import unreadable
 from mmdet_stable.engine.checkpoints import AtomicBackend, latest_checkpoint
+from mmdet_stable.engine.config_checks import check_keys
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
@@ -25,6 +27,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
         metavar='KEY=VALUE',
         help='override settings of the config, e.g. train_dataloader.batch_size=4 model.test_cfg.nms=None',
     )
+    parser.add_argument('--strict', action='store_true', help='stop where a setting has no effect, as for a typo')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # Handed over by torch.distributed.launch; torchrun sets LOCAL_RANK itself.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -32,12 +35,18 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config, apply the command line, and follow the hardware."""
+    """Read the config, apply the command line, and follow the hardware.
+
+    Raises:
+        ValueError: with ``--strict``, for settings that have no effect; otherwise these are warned of.
+    """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
+    variables = set(cfg)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    check_keys(cfg, args.cfg_options or (), variables, args.strict)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     if cfg.get('work_dir') is None:
@@ -98,18 +107,24 @@ def check_annotation_files(cfg: Config, keys: Sequence[str]) -> None:
 
     Raises:
         FileNotFoundError: naming every config key whose file is missing.
+        ValueError: for a file of JSON that is empty, cut off, or not JSON.
     """
-    missing = []
+    missing, files = [], set()
     for key in keys:
         for path, node in annotated(cfg.get(key), key):
             file = os.path.join(node.get('data_root') or '', node.ann_file)
-            if not node.get('backend_args') and '://' not in file and not os.path.exists(file):
-                missing.append(f'{path}.ann_file: {file}')
+            if not node.get('backend_args') and '://' not in file:
+                files.update([file] if file.endswith('.json') else [])
+                if not os.path.exists(file):
+                    missing.append(f'{path}.ann_file: {file}')
     if missing:
         raise FileNotFoundError(
             'annotation files do not exist (set data_root and ann_file of the config, or --cfg-options):\n  '
             + '\n  '.join(missing)
         )
+    problems = [str(found) for found in map(unreadable, sorted(files)) if found]
+    if problems:
+        raise ValueError('annotation files cannot be read:\n  ' + '\n  '.join(problems))
 
 
 def annotated(node: object, path: str) -> Iterator[Tuple[str, ConfigDict]]:

@@ -13,11 +13,11 @@ def allow_mmengine_checkpoints() -> None:
 
     Everything else in a checkpoint is still refused, so a file from a stranger cannot run code.
     """
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    core = np._core if np.lib.NumpyVersion(np.__version__) >= '2.0.0' else np.core  # 1.26 has an empty _core, too
     # numpy 2 moved this module; a checkpoint may come from either side.
     arrays = [
-        (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
-        for core in ('core', '_core')
+        (getattr(core.multiarray, name), f'numpy.{package}.multiarray.{name}')
+        for package in ('core', '_core')
         for name in ('_reconstruct', 'scalar')
     ]
     dtypes = [type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'bool')]

@@ -1,11 +1,11 @@
 """Boxes in images: detected, and to be detected."""
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
 from mmdet.models.detectors.base_detr import DetectionTransformer
-from mmdet.structures.bbox import get_box_tensor
+from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
 from mmengine.structures import InstanceData
 
 
@@ -37,3 +37,24 @@ def boxes_of(instances: InstanceData) -> Boxes:
         instances.labels.cpu().numpy(),
         instances.scores.cpu().numpy() if 'scores' in instances else None,
     )
+
+
+def right_and_found(truth: Boxes, detected: Boxes, min_iou: float = 0.5) -> Tuple[np.ndarray, np.ndarray]:
+    """Match detections to ground truths of the same class, best scores first, as the metrics do.
+
+    Args:
+        truth: G boxes.
+        detected: N boxes, with scores.
+        min_iou: from which a detection counts.
+
+    Returns:
+        (N,) bool, whether a detection is right, and (G,) bool, whether a ground truth is found.
+    """
+    right, found = np.zeros(len(detected.labels), bool), np.zeros(len(truth.labels), bool)
+    ious = bbox_overlaps(torch.from_numpy(detected.boxes_xyxy), torch.from_numpy(truth.boxes_xyxy)).numpy()
+    ious = np.where(detected.labels[:, None] == truth.labels, ious, 0)
+    for index in np.argsort(-detected.scores, kind='stable') if len(found) else ():
+        free = np.where(found, 0, ious[index])
+        if free.max() >= min_iou:
+            right[index] = found[free.argmax()] = True
+    return right, found

@@ -1,12 +1,13 @@
 """Everything that is measured on one trained model: AP, AP of each class, unstable scores, alignment."""
 
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Tuple
 
 import numpy as np
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 
+from .detections import Boxes, boxes_of
 from .matching_stability import MatchingStability
 from .pair_quality import score_alignment
 from .run_log import METRICS
@@ -21,12 +22,14 @@ class Examination(NamedTuple):
         class_aps: AP of each class in points; NaN for classes without ground truth.
         unstable_scores: decoder layer -> percent, on the first images.
         alignment: (N, 2) of IoU and score on the first images, see :func:`score_alignment`.
+        images: path of every image -> its ground truth, and what was detected there.
     """
 
     metrics: Dict[str, float]
     class_aps: Dict[str, float]
     unstable_scores: Dict[int, float]
     alignment: np.ndarray
+    images: Dict[str, Tuple[Boxes, Boxes]]
 
 
 def examine(subject: Subject, num_images: int = 20, num_queries: int = 30) -> Examination:
@@ -41,7 +44,7 @@ def examine(subject: Subject, num_images: int = 20, num_queries: int = 30) -> Ex
     """
     stability = MatchingStability(num_images)
     stability.model = subject.model
-    found = run_evaluation(subject, [*classwise_coco(subject), stability])
+    found, images = run_evaluation(subject, [*classwise_coco(subject), stability])
     prefix = f'{stability.default_prefix}/unstable_'
     layers = {key[len(prefix) :]: value for key, value in found.items() if key.startswith(prefix)}
     return Examination(
@@ -49,6 +52,7 @@ def examine(subject: Subject, num_images: int = 20, num_queries: int = 30) -> Ex
         class_aps={name: 100 * found[f'coco/{name}_precision'] for name in subject.dataset.metainfo['classes']},
         unstable_scores={int(layer): score for layer, score in layers.items() if layer.isdigit()},
         alignment=score_alignment(subject.model, subject.batches(num_images), num_queries),
+        images=images,
     )
 
 
@@ -63,11 +67,16 @@ def classwise_coco(subject: Subject) -> List[dict]:
 
 
 @torch.no_grad()
-def run_evaluation(subject: Subject, metrics: list) -> Dict[str, float]:
-    """What the metrics say of a model's detections on its whole test set."""
+def run_evaluation(subject: Subject, metrics: list) -> Tuple[Dict[str, float], Dict[str, Tuple[Boxes, Boxes]]]:
+    """What the metrics say of a model's detections on its whole test set, and path -> ground truth and detections."""
     loader = Runner.build_dataloader(subject.model.cfg.test_dataloader)
     evaluator = Evaluator(metrics)
     evaluator.dataset_meta = subject.dataset.metainfo
+    images = {}
     for batch in loader:
-        evaluator.process(subject.model.test_step(batch), batch)
-    return evaluator.evaluate(len(loader.dataset))
+        samples = subject.model.test_step(batch)
+        evaluator.process(samples, batch)
+        images.update(
+            {sample.img_path: (boxes_of(sample.gt_instances), boxes_of(sample.pred_instances)) for sample in samples}
+        )
+    return evaluator.evaluate(len(loader.dataset)), images

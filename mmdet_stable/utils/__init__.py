@@ -1,4 +1,5 @@
 from .cache import cache_sized_parts
-from .checkpoint import CheckedLoading, check_state_dict_shapes, mismatched_shapes
+from .checkpoint import check_state_dict_fits, check_state_dict_shapes, mismatched_shapes
+from .host_buffer import HostBuffer
 
-__all__ = ['CheckedLoading', 'cache_sized_parts', 'check_state_dict_shapes', 'mismatched_shapes']
+__all__ = ['HostBuffer', 'cache_sized_parts', 'check_state_dict_fits', 'check_state_dict_shapes', 'mismatched_shapes']

@@ -42,6 +42,14 @@ def image_panels(rows: int, columns: int, image: np.ndarray, width: float = 3.2)
     return new_panels(rows, columns, (width, width * height / pixels + 0.3))
 
 
+def bare_panel(image: np.ndarray, width: float = 4.5) -> Tuple[Figure, Axes]:
+    """A figure that is the image (H, W, 3) and nothing around it, ``width`` inches wide."""
+    height, pixels = image.shape[:2]
+    figure = Figure(figsize=(width, width * height / pixels))
+    FigureCanvasAgg(figure)
+    return figure, figure.add_axes((0, 0, 1, 1))
+
+
 def show_image(axes: Axes, image: np.ndarray, title: str = '') -> None:
     """An image (H, W, 3), RGB; what is drawn later stays within it."""
     height, width = image.shape[:2]
@@ -57,18 +65,20 @@ def draw_boxes(
     texts: Sequence[str],
     colours: Sequence[str],
     styles: Optional[Sequence[str]] = None,
+    fontsize: float = 6,
+    at_bottom: bool = False,
 ) -> None:
-    """Boxes (N, 4) in pixels of the image, each with a text at its top left corner and a line style."""
+    """Boxes (N, 4) in pixels of the image, each with a text at its top or bottom left corner and a line style."""
     for (x1, y1, x2, y2), text, colour, style in zip(boxes_xyxy, texts, colours, styles or ['-'] * len(texts)):
         axes.add_patch(
             Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.5, linestyle=style)
         )
         axes.text(
-            *(max(x1, 0), max(y1, 0), text),
-            fontsize=6,
+            *(max(x1, 0), min(y2, axes.get_ylim()[0]) if at_bottom else max(y1, 0), text),
+            fontsize=fontsize,
             color='white',
             clip_on=True,
-            verticalalignment='bottom' if y1 > 0.08 * axes.get_ylim()[0] else 'top',
+            verticalalignment='bottom' if at_bottom or y1 > 0.08 * axes.get_ylim()[0] else 'top',
             bbox=dict(facecolor=colour, edgecolor='none', pad=0.8, alpha=0.85),
         )
 

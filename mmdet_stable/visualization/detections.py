@@ -4,10 +4,13 @@ from typing import List, Mapping, Sequence
 
 import numpy as np
 
-from mmdet_stable.evaluation.detections import Boxes
+from mmdet_stable.evaluation.detections import Boxes, right_and_found
 
-from .canvas import box_colours, draw_boxes, image_panels, show_image
+from .canvas import bare_panel, box_colours, draw_boxes, image_panels, show_image
 from .output import Output
+
+FONTSIZE = 9  # legible also where the panel is as narrow as a phone
+TRUTH, RIGHT, WRONG, MISSED = '#4d4d4d', '#2e8b57', '#d62728', '#b35900'
 
 
 def plot_detections(
@@ -42,3 +45,24 @@ def texts_of(boxes: Boxes, classes: Sequence[str]) -> List[str]:
     if boxes.scores is None:
         return names
     return [f'{name}  {score:.2f}' for name, score in zip(names, boxes.scores)]
+
+
+def plot_truth(image: np.ndarray, truth: Boxes, classes: Sequence[str], output: Output) -> None:
+    """The ground truth of one image (H, W, 3), RGB, as a JPEG."""
+    figure, axes = bare_panel(image)
+    show_image(axes, image)
+    draw_boxes(axes, truth.boxes_xyxy, texts_of(truth, classes), [TRUTH] * len(truth.labels), fontsize=FONTSIZE)
+    figure.savefig(output, dpi=160, format='jpg')
+
+
+def plot_judged(image: np.ndarray, truth: Boxes, detected: Boxes, classes: Sequence[str], output: Output) -> None:
+    """Detections in one image (H, W, 3), RGB, right and wrong ones, and missed ground truths, dashed; as a JPEG."""
+    right, found = right_and_found(truth, detected)
+    missed = Boxes(truth.boxes_xyxy[~found], truth.labels[~found])
+    figure, axes = bare_panel(image)
+    show_image(axes, image)
+    texts = [text if good else f'\N{BALLOT X} {text}' for text, good in zip(texts_of(detected, classes), right)]
+    draw_boxes(axes, detected.boxes_xyxy, texts, [RIGHT if good else WRONG for good in right], fontsize=FONTSIZE)
+    texts = [f'missed {text}' for text in texts_of(missed, classes)]
+    draw_boxes(axes, missed.boxes_xyxy, texts, [MISSED] * len(texts), ['--'] * len(texts), FONTSIZE, at_bottom=True)
+    figure.savefig(output, dpi=160, format='jpg')

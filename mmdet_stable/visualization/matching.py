@@ -35,27 +35,38 @@ def plot_score_alignment(points: Mapping[str, np.ndarray], output: Output) -> No
     figure.savefig(output, dpi=150)
 
 
-def plot_matching_trace(image: np.ndarray, trace: MatchingTrace, classes: Sequence[str], output: Output) -> None:
+def plot_matching_trace(
+    image: np.ndarray, trace: MatchingTrace, classes: Sequence[str], output: Output, max_objects: int = 8
+) -> None:
     """Ground truth, then the matched queries of every layer, dashed where the query is another than before.
 
     Args:
         image: (H, W, 3), RGB.
         classes: names.
+        max_objects: how many ground truths to draw, those whose query changes most often; titles count all.
+
+    Raises:
+        ValueError: if ``max_objects`` is below 1.
     """
-    colours = box_colours(range(len(trace.gt_labels)))
+    if max_objects < 1:
+        raise ValueError(f'max_objects={max_objects}: at least 1 is needed')
+    num_objects = len(trace.gt_labels)
+    shown = np.sort(np.argsort(-trace.changed.sum(0), kind='stable')[:max_objects])
+    colours = box_colours(range(len(shown)))
     num_panels = 1 + len(trace.layers)
-    columns = num_panels if num_panels <= 5 else 4
-    figure, panels = image_panels(-(-num_panels // columns), columns, image)
-    show_image(panels[0], image, 'ground truth')
-    draw_boxes(panels[0], trace.gt_boxes_xyxy, [classes[label] for label in trace.gt_labels], colours)
+    columns = num_panels if num_panels <= 3 else 2 if num_panels == 4 else 3
+    figure, panels = image_panels(-(-num_panels // columns), columns, image, width=4.8)
+    show_image(panels[0], image, f'ground truth: {len(shown)} of {num_objects} objects')
+    draw_boxes(panels[0], trace.gt_boxes_xyxy[shown], [classes[label] for label in trace.gt_labels[shown]], colours)
     for axes, layer, queries, boxes, changed in zip(
         panels[1:], trace.layers, trace.query_inds, trace.boxes_xyxy, trace.changed
     ):
         name = f'decoder layer {layer}' if layer else "encoder's proposals"
         compared = layer != trace.layers[0]
         show_image(axes, image, f'{name}: {changed.sum()} of {len(queries)} changed' if compared else name)
-        styles = ['--' if change else '-' for change in changed]
-        draw_boxes(axes, boxes, [f'query {query}' for query in queries], colours, styles)
+        styles = ['--' if change else '-' for change in changed[shown]]
+        draw_boxes(axes, boxes[shown], [str(query) for query in queries[shown]], colours, styles)
     for axes in panels[num_panels:]:
         axes.set_axis_off()
+    figure.suptitle('Numbers of the matched queries; dashed: another query than in the layer before', fontsize=9)
     figure.savefig(output, dpi=105)

@@ -12,4 +12,6 @@ def inlined(draw: Callable[[io.BytesIO], None]) -> str:
     """A picture as a ``data:`` address, for pages that stand alone."""
     memory = io.BytesIO()
     draw(memory)
-    return 'data:image/png;base64,' + base64.b64encode(memory.getvalue()).decode()
+    content = memory.getvalue()
+    kind = 'png' if content.startswith(b'\x89PNG') else 'jpeg'
+    return f'data:image/{kind};base64,' + base64.b64encode(content).decode()

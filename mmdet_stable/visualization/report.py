@@ -5,7 +5,7 @@ import datetime
 import functools
 import math
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import mmcv
 from mmdet.utils import collect_env
@@ -13,18 +13,19 @@ from mmdet.utils import collect_env
 from mmdet_stable.evaluation import METRICS, RunLog, Subject, find_runs, flatten, load_subject
 from mmdet_stable.evaluation.comparison import decisive_differences
 from mmdet_stable.evaluation.curves import read_curves
-from mmdet_stable.evaluation.detections import boxes_of, detect
+from mmdet_stable.evaluation.detections import Boxes, right_and_found
 from mmdet_stable.evaluation.examination import Examination, examine
 from mmdet_stable.evaluation.pair_quality import correlation
 from mmdet_stable.versions import __version__
 
 from . import html
 from .convergence import plot_convergence
-from .detections import plot_detections
+from .detections import plot_judged, plot_truth
 from .matching import plot_score_alignment, plot_unstable_scores
 from .output import inlined
 
-NUM_EXAMPLES = 4
+NUM_EXAMPLES = 6  # half of them with errors, half without, where there are such
+SHOWN_OF_ENVIRONMENT = ('Python', 'PyTorch', 'MMCV', 'MMEngine', 'MMDetection', 'GPU 0')
 
 
 class Examined(NamedTuple):
@@ -74,7 +75,7 @@ def write_report(
         matching(examined, num_images),
         examples(examined, score_threshold),
         settings(examined),
-        html.section('Environment', html.table(['', ''], collect_env().items(), text=True)),
+        environment(),
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html.page('Training report', sections), encoding='utf-8')
@@ -107,17 +108,20 @@ def overview(examined: Sequence[Examined], curves: dict) -> str:
         for one in examined
     ]
     runs = {name: list(by_seed.values()) for name, by_seed in curves.items()}
-    return html.section(
-        'Average precision',
-        html.table(['', 'epochs', *METRICS], rows),
-        html.picture(inlined(functools.partial(plot_convergence, runs)), 'AP after each validated epoch'),
-    )
+    curve = html.picture(inlined(functools.partial(plot_convergence, runs)), 'AP after each validated epoch')
+    return html.section('Average precision', html.pair(html.table(['', 'epochs', *METRICS], rows), curve))
 
 
 def per_class(examined: Sequence[Examined]) -> str:
-    classes = examined[0].results.class_aps
-    rows = [[name, *(number(one.results.class_aps[name]) for one in examined)] for name in classes]
-    return html.section('AP of each class', html.table(['class', *(one.subject.name for one in examined)], rows))
+    """AP of each class, beside how many objects it has in the test set, and in how many images."""
+    labels = [truth.labels for truth, _ in examined[0].results.images.values()]
+    rows = [
+        [name, sum(int((found == label).sum()) for found in labels), sum(label in found for found in labels)]
+        + [number(one.results.class_aps[name]) for one in examined]
+        for label, name in enumerate(examined[0].results.class_aps)
+    ]
+    head = ['class', 'objects', 'images', *(one.subject.name for one in examined)]
+    return html.section('AP of each class', html.table(head, rows))
 
 
 def matching(examined: Sequence[Examined], num_images: int) -> str:
@@ -142,16 +146,55 @@ def matching(examined: Sequence[Examined], num_images: int) -> str:
 
 
 def examples(examined: Sequence[Examined], score_threshold: float) -> str:
-    batches = list(examined[0].subject.batches(NUM_EXAMPLES))
-    samples = [batch['data_samples'][0] for batch in batches]
-    found = {'ground truth': [boxes_of(sample.gt_instances) for sample in samples]}
-    for one in examined:
-        detected = [detect(one.subject.model, batch)[0] for batch in one.subject.batches(NUM_EXAMPLES)]
-        found[one.subject.name] = [boxes.above(score_threshold) for boxes in detected]
-    images = [mmcv.imread(sample.img_path, channel_order='rgb') for sample in samples]
-    draw = functools.partial(plot_detections, images, found, examined[0].subject.dataset.metainfo['classes'])
-    caption = f'The first test images; boxes of a score of {score_threshold} or more'
-    return html.section('Detections', html.picture(inlined(draw), caption))
+    """Images with most errors, and some without, of all models together."""
+    found = [
+        {path: detected.above(score_threshold) for path, (_, detected) in one.results.images.items()}
+        for one in examined
+    ]
+    truths = {path: truth for path, (truth, _) in examined[0].results.images.items() if all(path in f for f in found)}
+    errors = {path: [errors_of(truth, boxes[path]) for boxes in found] for path, truth in truths.items()}
+    chosen = choose_examples(truths, {path: sum(map(sum, counts)) for path, counts in errors.items()})
+    classes, entries = examined[0].subject.dataset.metainfo['classes'], []
+    for path in chosen:
+        image = mmcv.imread(path, channel_order='rgb')
+        draw = functools.partial(plot_truth, image, truths[path], classes)
+        pictures = [html.picture(inlined(draw), f'ground truth: {len(truths[path].labels)}')]
+        for one, boxes, (missed, wrong) in zip(examined, found, errors[path]):
+            draw = functools.partial(plot_judged, image, truths[path], boxes[path], classes)
+            pictures.append(html.picture(inlined(draw), f'{one.subject.name}: {missed} missed, {wrong} wrong'))
+        entries.append((Path(path).name, pictures))
+    with_errors = sum(any(map(any, counts)) for counts in errors.values())
+    explained = (
+        f'{with_errors} of {len(truths)} test images have errors, counting boxes of a score of {score_threshold} or '
+        f'more: a wrong box (\N{BALLOT X}, red) has no object of its class with an IoU of 0.5 that no better box has; '
+        'an object without a right box (green) is missed (dashed). Shown are those with most errors, then those with '
+        'most objects and none.'
+    )
+    return html.section('Detections', html.paragraph(explained), html.examples(entries))
+
+
+def errors_of(truth: Boxes, detected: Boxes) -> Tuple[int, int]:
+    """How many ground truths are missed, and how many detections are wrong."""
+    right, found = right_and_found(truth, detected)
+    return int((~found).sum()), int((~right).sum())
+
+
+def choose_examples(
+    truths: Mapping[str, Boxes], num_errors: Mapping[str, int], number: int = NUM_EXAMPLES
+) -> List[str]:
+    """Half of them images with most errors, half images with most objects among those without; where there are too few
+    of one kind, more of the other."""
+    bad = sorted((path for path in truths if num_errors[path]), key=lambda path: -num_errors[path])
+    good = sorted((path for path in truths if not num_errors[path]), key=lambda path: -len(truths[path].labels))
+    num_bad = min(len(bad), max(number - number // 2, number - len(good)))
+    return bad[:num_bad] + good[: number - num_bad]
+
+
+def environment() -> str:
+    """The versions in one line, which opens to everything."""
+    values = collect_env()
+    summary = ', '.join(f'{name} {values[name].split(" (")[0]}' for name in SHOWN_OF_ENVIRONMENT if name in values)
+    return html.section('Environment', html.fold(summary, html.table(['', ''], values.items(), text=True)))
 
 
 def settings(examined: Sequence[Examined]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from mmdet.registry import DATASETS
 from PIL import Image
 
-from mmdet_stable.datasets import write_digit_scenes
+from mmdet_stable.datasets import coco_checks, write_digit_scenes
 from mmdet_stable.datasets.checks import FATAL, REMEDIES, dataset_findings
 from mmdet_stable.datasets.coco_checks import coco_findings
 from tests.tools.command_line import CONFIG, options, run
@@ -99,6 +99,63 @@ def test_files_that_are_no_annotations(scene, text):
 def test_missing_annotation_file(tmp_path):
     (finding,) = coco_findings(str(tmp_path / 'none.json'), '', CLASSES, 2, 10, 'data')
     assert finding.kind == 'json' and 'no such file' in finding.problem
+
+
+@pytest.mark.parametrize(
+    'name', ['../1.png', 'a/../../1.png', '/data/1.png', r'C:\\data\\1.png', 'C:/data/1.png', r'..\\1.png'], ids=str
+)
+def test_file_names_that_lead_out_of_the_folder(scene, name):
+    scene[0]['images'][0]['file_name'] = name
+    finding, *others = found(scene)
+    assert finding.kind == 'image-outside' and finding.key == 'images[0].file_name' and repr(name) in finding.problem
+    assert {other.kind for other in others} <= {'image-missing'}
+
+
+def test_file_names_within_the_folder(scene):
+    (scene[1] / 'sub..folder').mkdir()
+    (scene[1] / '1.png').rename(scene[1] / 'sub..folder' / '..1.png')
+    scene[0]['images'][0]['file_name'] = 'sub..folder/..1.png'
+    assert found(scene) == []
+
+
+def test_data_without_objects_or_images(scene):
+    scene[0]['annotations'] = []
+    assert [finding.kind for finding in found(scene)] == ['no-objects']
+    scene[0]['images'] = []
+    assert [finding.kind for finding in found(scene)] == ['no-images']
+
+
+def test_boxes_that_are_not_finite_are_looked_for_quickly(scene, monkeypatch):
+    content, folder = scene
+    file = folder / 'train.json'
+    file.write_text(json.dumps(content))
+    monkeypatch.setattr(coco_checks, '_read', lambda file: pytest.fail('read'))
+    assert list(coco_checks.not_finite_findings(str(file))) == []
+    monkeypatch.undo()
+    content['annotations'][2]['bbox'][3] = NAN
+    content['images'][0]['file_name'] = 'NaN.png'
+    file.write_text(json.dumps(content))
+    (finding,) = coco_checks.not_finite_findings(str(file))
+    assert (finding.kind, finding.key) == ('box-not-finite', 'annotations[2].bbox')
+
+
+@pytest.mark.parametrize('soon_read', [0, coco_checks.SOON_READ])
+def test_annotation_files_that_cannot_be_read(scene, monkeypatch, soon_read):
+    """Whole ones, and large ones, of which only the ends are looked at."""
+    monkeypatch.setattr(coco_checks, 'SOON_READ', soon_read)
+    content, folder = scene
+    file = folder / 'train.json'
+    text = json.dumps(content)
+    for good in (text, f'\n {text} \n'):
+        file.write_text(good)
+        assert coco_checks.unreadable(str(file)) is None
+    for bad in ('', text[:-1], text[1:], 'x' * 200):
+        file.write_text(bad)
+        finding = coco_checks.unreadable(str(file))
+        assert finding.kind == 'json' and finding.file == str(file) and finding.problem
+        assert ('0 bytes' in str(finding)) == (bad == '')
+    file.write_text('{}' + ' ' * 100)
+    assert soon_read == 0 or coco_checks.unreadable(str(file)).problem == 'holds nothing'
 
 
 def test_faults_of_classes_and_counts(scene):

@@ -2,12 +2,15 @@ import copy
 import json
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.hub import get_config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from torch.utils.data import DataLoader
 
 from mmdet_stable.engine.hooks import DatasetCheckHook, DenoisingNoiseHook, FineTuneClassesHook, check_dataset
 from tests.models.detectors.test_dn_detr import dn_detr_cfg
@@ -27,7 +30,7 @@ def dataset(classes=('a', 'b'), labels=(0, 1), box=(1, 1, 5, 5), **attributes):
 def images(tmp_path, monkeypatch):
     """The image files of the datasets below, which are only looked for."""
     for name in ('0.jpg', '1.jpg'):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_bytes(b'pixels')
     monkeypatch.chdir(tmp_path)
 
 
@@ -60,9 +63,11 @@ def test_a_bad_dataset_is_explained(data, message):
 def coco(tmp_path):
     """A CocoDataset of one image with categories a, b, c in the file."""
 
-    def build_coco(classes, label='a'):
+    def build_coco(classes, label='a', left=1):
         names = ('a', 'b', 'c')
-        annotation = dict(id=1, image_id=1, category_id=names.index(label) + 1, bbox=[1, 1, 5, 5], area=25, iscrowd=0)
+        annotation = dict(
+            id=1, image_id=1, category_id=names.index(label) + 1, bbox=[left, 1, 5, 5], area=25, iscrowd=0
+        )
         content = dict(
             images=[dict(id=1, file_name='1.jpg', width=20, height=20)],
             annotations=[annotation],
@@ -106,6 +111,33 @@ def test_wrapped_datasets_are_checked(coco):
             check_dataset(wrapper, 2, 'data')
 
 
+@pytest.mark.parametrize('number', ['NaN', 'Infinity', '-Infinity'])
+def test_a_nan_in_a_coco_file_is_an_error(coco, tmp_path, number):
+    """mmdet drops such a box while it reads the file, so that the data set knows nothing of it."""
+    data = coco(('a', 'b', 'c'), left=float(number))
+    assert data.get_data_info(0)['instances'] == []
+    with pytest.raises(ValueError, match=r'train.json: annotations\[0\].bbox: is \[-?(nan|inf), 1, 5, 5\]; remove'):
+        check_dataset(data, 3, 'data')
+
+
+def test_an_empty_image_is_an_error(tmp_path):
+    (tmp_path / '1.jpg').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'1.jpg: data: the file is empty \(0 bytes\); write the file again'):
+        check_dataset(dataset(), 2, 'data')
+
+
+def test_data_without_objects_is_warned_of(capsys):
+    data = dataset()
+    info = data.get_data_info
+    data.get_data_info = lambda index: dict(info(index), instances=[])
+    MMLogger.get_instance('dataset_check')  # one that prints where this test looks
+    check_dataset(data, 2, 'data')
+    printed = capsys.readouterr()
+    assert 'WARNING - train.json: data: none of 2 images has a box; correct ann_file' in printed.out + printed.err
+    with pytest.raises(ValueError, match=r'train.json: data: no image is left of this data set; correct ann_file'):
+        check_dataset(dataset(labels=()), 2, 'data')
+
+
 def test_hook_checks_training_and_validation_before_the_first_step():
     good, bad = (SimpleNamespace(dataset=dataset(labels=labels)) for labels in ((0,), (5,)))
     model = SimpleNamespace(bbox_head=SimpleNamespace(num_classes=2))
@@ -117,6 +149,29 @@ def test_hook_checks_training_and_validation_before_the_first_step():
             call(runner)
     runner.model = object()  # a model without such a head is none of the hook's business
     DatasetCheckHook().before_train(runner)
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_errors_of_a_pipeline_name_the_image(coco, tmp_path, num_workers):
+    """Also from a data worker, for images that go bad while training runs."""
+    data = coco(('a', 'b', 'c'))
+    data.pipeline.transforms.append(TRANSFORMS.build(dict(type='LoadImageFromFile')))
+    cv2.imwrite(str(tmp_path / '1.jpg'), np.zeros((20, 20, 3), np.uint8))
+    joined = SimpleNamespace(datasets=[SimpleNamespace(dataset=data)])
+    loader = SimpleNamespace(dataset=joined)
+    runner = SimpleNamespace(model=object(), train_dataloader=loader, val_loop=None, test_dataloader=loader)
+    DatasetCheckHook().before_train(runner)
+    DatasetCheckHook().before_test(runner)  # once is enough
+    batches = DataLoader(data, num_workers=num_workers, collate_fn=list)
+    assert next(iter(batches))[0]['img'].shape == (20, 20, 3)
+    for content, message in ((b'', r'the file is empty \(0 bytes\)'), (b'no image', 'cannot identify image file')):
+        (tmp_path / '1.jpg').write_bytes(content)
+        with pytest.raises(ValueError, match=rf'1.jpg: {message}.*; write the file again'):
+            next(iter(batches))
+    cv2.imwrite(str(tmp_path / '1.jpg'), np.zeros((20, 20, 3), np.uint8))
+    data.pipeline.transforms.append(lambda results: results['nothing'])
+    with pytest.raises(ValueError, match=r"1.jpg: KeyError: 'nothing'"):
+        next(iter(batches))
 
 
 LABELS = 'dn_query_generator.label_embedding.weight'

@@ -65,7 +65,14 @@ def deformable(config):
 
 
 MATRIX = {
-    'DETR': row('mmdet::detr/detr_r50_8xb2-150e_coco.py', 'StableDETRHead', NO_FUSION, NO_DENOISING, NO_ONE_TO_MANY),
+    'DETR': row(
+        'mmdet::detr/detr_r50_8xb2-150e_coco.py',
+        'StableDETRHead',
+        NO_FUSION,
+        NO_DENOISING,
+        NO_ONE_TO_MANY,
+        cost=dict(COST, bbox_head=dict(loss_cls=FOCAL)),
+    ),
     'Conditional-DETR': row(
         'mmdet::conditional_detr/conditional-detr_r50_8xb2-50e_coco.py',
         'StableConditionalDETRHead',

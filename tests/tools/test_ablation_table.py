@@ -108,9 +108,9 @@ def test_overlay_leaves_the_row_as_it_is():
     """The demo makes any config small without touching what the ablation is about."""
     for name in ('dino_nms', 'psl_pmc_u_shaped_fusion'):
         cfg = Config.fromfile(ROOT / 'configs' / 'ablations' / 'table6' / f'{name}.py')
-        before = cfg.model.bbox_head.loss_cls, cfg.model.train_cfg, cfg.model.encoder.fusion
+        before = cfg.model.bbox_head.loss_cls, cfg.model.train_cfg, cfg.model.encoder.get('fusion')
         cfg.merge_from_dict(own_settings(CONFIG))
-        assert (cfg.model.bbox_head.loss_cls, cfg.model.train_cfg, cfg.model.encoder.fusion) == before
+        assert (cfg.model.bbox_head.loss_cls, cfg.model.train_cfg, cfg.model.encoder.get('fusion')) == before
         assert cfg.model.num_queries == 40 and cfg.train_cfg.max_epochs == 8
 
 

@@ -16,6 +16,8 @@ import pytest
 from mmengine.config import Config
 
 from mmdet_stable.evaluation import find_runs
+from mmdet_stable.evaluation.pair_quality import MatchingTrace
+from mmdet_stable.visualization import plot_matching_trace
 from tests.tools.command_line import CONFIG, options, run
 from tests.utils import ROOT
 
@@ -83,6 +85,32 @@ def test_matching_trace(tool, work_dirs, folder):
     assert all(row['changed'] == '0' for row in rows if row['layer'] == '0')
 
 
+def test_trace_of_many_objects(tmp_path):
+    """Those whose query changes most are drawn, large enough to be told apart; all are counted."""
+    query_inds = np.tile(np.arange(19), (3, 1))
+    query_inds[1:, [4, 11, 17]] += 30
+    query_inds[2, 11] += 30
+    boxes = np.array([[10.0 * index, 20, 10.0 * index + 8, 60] for index in range(19)])
+    trace = MatchingTrace(
+        *((0, 1, 2), query_inds, np.tile(boxes, (3, 1, 1)), np.ones((3, 19)), np.ones((3, 19))),
+        *(boxes, np.arange(19)),
+    )
+    texts = {}
+    for number in (2, 3, 50):
+        image, classes = np.zeros((120, 190, 3), np.uint8), [f'class {label}' for label in range(19)]
+        plot_matching_trace(image, trace, classes, tmp_path / 'trace.svg', number)
+        svg = (tmp_path / 'trace.svg').read_text()
+        texts[number] = re.findall(r'<!-- (.*?) -->', svg)
+        width, height = map(float, re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups())
+        assert width == pytest.approx(2 * 4.8 * 72) and height > 400
+        assert f'ground truth: {min(number, 19)} of 19 objects' in texts[number]
+        assert {"encoder's proposals", 'decoder layer 1: 3 of 19 changed'} <= {*texts[number]}
+    assert [text for text in texts[3] if text.startswith('class')] == ['class 4', 'class 11', 'class 17']
+    assert [text for text in texts[2] if text.isdigit()] == ['4', '11', '34', '41', '34', '71']
+    with pytest.raises(ValueError, match='max_objects=0'):
+        plot_matching_trace(image, trace, classes, tmp_path / 'trace.svg', 0)
+
+
 def image_with_digits(folder):
     images = json.loads((folder / 'scenes' / 'annotations' / 'instances_val.json').read_text())['annotations']
     return images[0]['image_id'] - 1
@@ -130,7 +158,7 @@ class Outline(HTMLParser):
             self.cells.append(data)
 
 
-def test_report(work_dirs, tmp_path, monkeypatch, capsys):
+def test_report(work_dirs, folder, tmp_path, monkeypatch, capsys):
     """One file that needs nothing else, of two configs, one of them with two seeds."""
     runs = shutil.copytree(work_dirs, tmp_path / 'runs')
     changed_copy(runs / 'a', runs / 'c', 'variant', {'model.test_cfg.nms.iou_threshold': 0.5})
@@ -140,18 +168,23 @@ def test_report(work_dirs, tmp_path, monkeypatch, capsys):
     assert f'report: {page}' in capsys.readouterr().out
     text = page.read_text()
     outline = Outline(text)
-    assert len(outline.addresses) == 4
-    for address in outline.addresses:
+    assert len(outline.addresses) == 3 + 4 * 3  # charts, and of each of 4 images the ground truth and two models
+    for index, address in enumerate(outline.addresses):
         kind, content = address.split(',')
-        assert kind == 'data:image/png;base64'
+        assert kind == f'data:image/{"png" if index < 3 else "jpeg"};base64'
         picture = cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_COLOR)
         assert min(picture.shape[:2]) > 200
     assert not re.search(r'url\(|@import|<script|http-equiv', text)
     assert ('meta', {'name': 'viewport', 'content': 'width=device-width, initial-scale=1'}) in outline.tags
-    for cell in ('AP of each class', '9', 'layer 1', 'correlation', 'PyTorch', 'variant', '1 of 1'):
+    for cell in ('AP of each class', 'objects', '9', 'layer 1', 'correlation', 'PyTorch', 'variant', '1 of 1'):
         assert cell in outline.cells, cell
     differing = outline.cells.index('model.test_cfg.nms.iou_threshold')
     assert outline.cells[differing : differing + 3] == ['model.test_cfg.nms.iou_threshold', '0.8', '0.5']
+    annotations = json.loads((folder / 'scenes' / 'annotations' / 'instances_val.json').read_text())['annotations']
+    for label in range(10):  # categories count from 1
+        of_class = [annotation['image_id'] for annotation in annotations if annotation['category_id'] == label + 1]
+        assert f'<tr><td>{label}</td><td>{len(of_class)}</td><td>{len(set(of_class))}</td>' in text
+    assert re.search(r'<h2>Environment</h2>\s*<details><summary>Python 3[^<]*PyTorch', text)
     assert 'Trainings: demo_digits: 2, variant: 1. Looked into: demo_digits of seed 0, variant of seed 0.' in text
     for browser in filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))):
         check_in_browser(browser, page)
@@ -161,7 +194,8 @@ def check_in_browser(browser, page):
     """As wide as a phone and as a desk, the page fills the window, and is not blank."""
     for width in (390, 1400):
         shot = page.with_name(f'{width}.png')
-        options = ['--headless', '--no-sandbox', '--disable-gpu', f'--window-size={width},900']
+        options = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking']
+        options += [f'--user-data-dir={page.parent}/browser', f'--window-size={width},900']
         subprocess.run([browser, *options, f'--screenshot={shot}', page.as_uri()], check=True, timeout=120)
         picture = cv2.imread(str(shot))
         assert picture.shape[1] == width and picture.std() > 10

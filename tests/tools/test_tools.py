@@ -127,6 +127,15 @@ def test_mistakes_are_explained_before_the_first_step(folder, setting, message):
     assert message in output and 'Epoch(train)' not in output
 
 
+def test_empty_annotation_files_are_named(folder):
+    empty = folder / 'empty.json'
+    empty.write_text('')
+    files = {'train_dataloader.dataset.ann_file': empty, 'val_evaluator.ann_file': empty}
+    arguments = ['--work-dir', folder / 'mistakes', *options(folder, **files)]
+    output = run(sys.executable, 'tools/train.py', CONFIG, *arguments, check=False)
+    assert output.splitlines()[-1].startswith(f'  {empty}: the file is empty (0 bytes); write the annotation file')
+
+
 def test_checkpoint_of_another_model_is_refused(trained, folder):
     work_dir, _ = trained
     before = (work_dir / 'epoch_1.pth').read_bytes()

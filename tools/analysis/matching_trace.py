@@ -17,12 +17,15 @@ from mmdet_stable.visualization import plot_matching_trace
 def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = argument_parser(__doc__, 'matching_trace.png')
     parser.add_argument('--index', type=int, default=0, help='of the image in the test set')
+    parser.add_argument(
+        '--max-objects', type=int, default=8, help='how many to draw, those whose query changes most; the CSV has all'
+    )
     args = parser.parse_args(argv)
     subject = single_model(args)
     batch = subject.batch(args.index)
     trace, classes = matching_trace(subject.model, batch), subject.dataset.metainfo['classes']
     write_trace(trace, classes, args.out.with_suffix('.csv'))
-    plot_matching_trace(image_of(batch), trace, classes, args.out)
+    plot_matching_trace(image_of(batch), trace, classes, args.out, args.max_objects)
     for gt, label in enumerate(trace.gt_labels):
         queries = ' -> '.join(map(str, trace.query_inds[:, gt]))
         print(f'ground truth {gt} ({classes[label]}): {queries}')

@@ -1,4 +1,5 @@
-from .set_loss import LossGroup, SetLoss
+from .loss_terms import ClassTerm, IoUTerm, L1Term, LossTerm, MatchedPairs
+from .set_loss import SetLoss
 from .set_loss_head import SetLossHead
 from .stable_heads import (
     StableConditionalDETRHead,
@@ -9,7 +10,11 @@ from .stable_heads import (
 )
 
 __all__ = [
-    'LossGroup',
+    'ClassTerm',
+    'IoUTerm',
+    'L1Term',
+    'LossTerm',
+    'MatchedPairs',
     'SetLoss',
     'SetLossHead',
     'StableConditionalDETRHead',

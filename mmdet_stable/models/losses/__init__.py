@@ -4,6 +4,7 @@ from .position_supervised_loss import (
     PositionTarget,
     exponential,
     position_supervised_loss,
+    position_target,
     rescale_targets,
     sine,
 )
@@ -14,6 +15,7 @@ __all__ = [
     'PositionTarget',
     'exponential',
     'position_supervised_loss',
+    'position_target',
     'rescale_targets',
     'sine',
 ]
