@@ -166,7 +166,8 @@ class ConfigWriter:
             self.set({f'backbone.{key}': value for key, value in dilation.items()}, 'the backbone is DC5')
         if not own_config:
             number = self.args.get('num_select', settings.get('max_per_img', 300))
-            self.set({'test_cfg.max_per_img': number}, why)
+            scores = self.cfg.model.num_queries * self.cfg.model.bbox_head.num_classes
+            self.set({'test_cfg.max_per_img': min(number, scores)}, why)
         if settings.get('resize'):
             self._resize_by(settings['resize'], why)
 

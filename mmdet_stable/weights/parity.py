@@ -128,6 +128,7 @@ def golden_config(
     settings.update({f'positional_encoding.{key}': meta['pos'][key] for key in ('temperature', 'offset')})
     settings.update(
         {
+            'test_cfg.max_per_img': 10,
             'num_queries': meta.get('num_queries', meta.get('one2one')),
             'bbox_head.num_classes': meta['num_classes'],
             'neck.out_channels': width,

@@ -177,7 +177,8 @@ def test_weights_trained_with_prelu(tmp_path):
     for part in ('encoder', 'decoder'):
         weights.update({f'transformer.{part}.layers.{layer}.activation.weight': torch.ones(1) for layer in range(6)})
     cfg = Config.fromfile(ROOT / 'configs/deformable_detr/deformable_detr_r50_12e.py')
-    cfg.model.encoder.layer_cfg.ffn_cfg.act_cfg = dict(type='ReLU', inplace=True)
+    for part in (cfg.model.encoder, cfg.model.decoder):
+        part.layer_cfg.ffn_cfg.update(act_cfg=dict(type='ReLU', inplace=True), feedforward_channels=1024)
     (tmp_path / 'relu.py').write_text(text_of(cfg))
     for config in (None, str(tmp_path / 'relu.py')):
         converted = to_ours(Published(Path('prelu.pth'), weights), config)

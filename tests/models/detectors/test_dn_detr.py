@@ -189,11 +189,6 @@ def test_at_test_time_it_is_dab_detr(model):
         torch.testing.assert_close(a.bboxes, b.bboxes, rtol=1e-5, atol=1e-3)
 
 
-def test_wrong_settings():
-    with pytest.raises(ValueError, match='num_patterns=3'):
-        build(dn_detr_cfg(num_patterns=3))
-
-
 @pytest.mark.parametrize('num_gts', [(3, 1), (0, 0)], ids=str)
 def test_conditional_detr_learns_with_denoising(num_gts):
     """mmdet's Conditional DETR by config alone."""
