@@ -46,6 +46,7 @@ setup(
     license='Apache-2.0',
     cmdclass={'build_py': BuildWithExtras},
     packages=find_packages(include=['mmdet_stable', 'mmdet_stable.*']),
+    package_data={'mmdet_stable.weights': ['rules/*.yml']},
     python_requires='>=3.9',
     install_requires=dependencies,
     extras_require={

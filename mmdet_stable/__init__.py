@@ -4,7 +4,7 @@ from .versions import __version__, check_versions
 
 check_versions()
 
-from . import datasets, engine, evaluation, models  # noqa: E402  (the guard must speak before mmcv can fail)
+from . import datasets, engine, evaluation, models, weights  # noqa: E402  (the guard must speak before mmcv can fail)
 from .models.dense_heads import (  # noqa: E402
     SetLoss,
     StableConditionalDETRHead,
@@ -57,4 +57,5 @@ __all__ = [
     'engine',
     'evaluation',
     'models',
+    'weights',
 ]

@@ -1,7 +1,5 @@
 """Tiny models, tiny batches and golden values for the tests."""
 
-import json
-import re
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -14,6 +12,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+
+from mmdet_stable.weights import families, naming
+from mmdet_stable.weights.parity import load_parts
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).parent / 'golden'
@@ -165,65 +166,10 @@ def unmasked_samples(data: Dict[str, np.ndarray]) -> List[DetDataSample]:
     return batch
 
 
-DINO_NAMES = [
-    (r'^transformer\.encoder\.fusion_layer\.0\.', 'encoder.fusion.fusion.proj.'),
-    (r'^transformer\.encoder\.fusion_layer\.1\.', 'encoder.fusion.fusion.norm.'),
-    (r'^label_enc\.weight$', 'dn_query_generator.label_embedding.weight'),
-]
-DAB_DETR_NAMES = [
-    (r'^input_proj\.', 'neck.convs.0.conv.'),
-    (r'^denoising_generator\.label_encoder\.', 'dn_query_generator.label_embedding.'),
-    (r'^anchor_box_embed\.', 'query_embedding.'),
-    (r'^class_embed\.', 'bbox_head.fc_cls.'),
-    (r'^bbox_embed\.', 'bbox_head.fc_reg.'),
-    (r'^transformer\.', ''),
-    (r'post_norm_layer\.', 'post_norm.'),
-    (r'attentions\.0\.', 'self_attn.'),
-    (r'attentions\.1\.', 'cross_attn.'),
-    (r'ffns\.0\.activation\.', 'ffns.0.layers.0.1.'),  # the same PReLU under both names
-    (r'ffns\.0\.', 'ffn.'),
-    (r'query_(content|pos|pos_sine)_proj\.', r'q\1_proj.'),
-    (r'key_(content|pos)_proj\.', r'k\1_proj.'),
-    (r'value_proj\.', 'v_proj.'),
-]
-DAB_DEFORMABLE_NAMES = [
-    (r'^tgt_embed\.', 'query_embedding.'),
-    (r'^refpoint_embed\.', 'anchor_embedding.'),
-    (r'level_embeds', 'level_embed'),
-    (r'^class_embed\.', 'bbox_head.cls_branches.'),
-    (r'^bbox_embed\.(\d+)\.layers\.0', r'bbox_head.reg_branches.\1.0'),
-    (r'^bbox_embed\.(\d+)\.layers\.1', r'bbox_head.reg_branches.\1.2'),
-    (r'^bbox_embed\.(\d+)\.layers\.2', r'bbox_head.reg_branches.\1.4'),
-    *[rule for rule in DAB_DETR_NAMES if 'value_proj' not in rule[0]],
-]
-
-
-DEFORMABLE_NAMES = [
-    (r'enc_output\.', 'memory_trans_fc.'),
-    (r'enc_output_norm\.', 'memory_trans_norm.'),
-    (r'pos_trans\.', 'pos_trans_fc.'),
-    *DAB_DEFORMABLE_NAMES,
-]
-
-
-def load_reference_weights(
-    model: nn.Module, data: Dict[str, np.ndarray], rules: Sequence[Tuple[str, str]] = tuple(DINO_NAMES)
-) -> None:
+def load_reference_weights(model: nn.Module, data: Dict[str, np.ndarray]) -> None:
     """Load the ``sd.*`` arrays of a golden file, which carry detrex's parameter names."""
-    keymap = (
-        json.loads((GOLDEN / 'keymap_detrex_to_mmdet_dino.json').read_text())['map'] if rules[0] in DINO_NAMES else {}
-    )
-    state = {}
-    for key, value in data.items():
-        if key.startswith('sd.'):
-            name = key[3:]
-            for pattern, replacement in rules:
-                name = re.sub(pattern, replacement, name)
-            state[keymap.get(name, name)] = tensor(value)
-    parts = {name.split('.')[0] for name in state}
-    own = {name for name in model.state_dict() if name.split('.')[0] in parts}
-    assert set(state) == own, sorted(set(state) ^ own)
-    model.load_state_dict(state, strict=False)
+    weights = {key[3:]: tensor(value) for key, value in data.items() if key.startswith('sd.')}
+    load_parts(model, naming.to_ours(weights, families.recognised(weights, 'the golden file')).weights)
 
 
 def build_head(config: str = STABLE_DINO, num_layers: int = 3, num_classes: int = 7, **overrides) -> nn.Module:

@@ -99,11 +99,19 @@ def test_the_overlay_gives_all_rows_the_same_denoising_queries():
         assert cfg.model.dn_cfg == load(ROOT / 'configs' / 'demo_digits.py').model.dn_cfg
 
 
-def test_swin_l_has_imagenet_22k_weights_of_its_own():
+def test_swin_has_imagenet_weights_of_its_own():
     for path in CONFIGS:
         backbone = load(path).model.backbone
-        if 'swin_l' in path.stem:
+        if 'h_deformable_detr_swin_l' in path.stem:
+            assert backbone.init_cfg.checkpoint.endswith('swin_large_patch4_window7_224_22k.pth')
+        elif 'swin_l' in path.stem:
             assert backbone.init_cfg.checkpoint.endswith('swin_large_patch4_window12_384_22k.pth')
+        elif 'swin' in path.stem:
+            file = backbone.init_cfg.checkpoint.rsplit('/', 1)[1]
+            size = re.search(r'swin_(\w)_', path.stem)[1]
+            assert (
+                file.startswith(f'swin_{size}') and f'window{backbone.window_size}_{backbone.pretrain_img_size}' in file
+            )
         elif not path.stem.startswith('demo_'):
             assert backbone.init_cfg.checkpoint == f'torchvision://resnet{backbone.depth}'
 

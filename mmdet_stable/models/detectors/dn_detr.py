@@ -24,22 +24,20 @@ class DNDETR(StableDetector, DABDETR):
     """DAB-DETR, trained with denoising queries.
 
     At test time it is a DAB-DETR with one learned pattern: the label embedding of "unknown", with the indicator 0, is
-    the content of every query.
+    the content of every query. Where a checkpoint of DAB-DETR is loaded, that starts at zero, as DAB-DETR has it.
 
     Args:
         dn_cfg: settings of ``DNQueryGenerator``, e.g. ``dict(num_groups=5)``.
+        num_patterns: P, as in mmdet's ``DABDETR``: each anchor has P queries, to whose content a learned pattern is
+            added, as in the released code.
         Others: as in mmdet's ``DABDETR``.
-
-    Raises:
-        ValueError: with ``num_patterns``, which the paper does not combine with denoising.
 
     Source: arXiv:2203.01305.
     """
 
-    def __init__(self, *args: Any, dn_cfg: ConfigType, num_patterns: int = 0, **kwargs: Any) -> None:
-        if num_patterns:
-            raise ValueError(f'num_patterns={num_patterns}: DNDETR gives queries their content itself, set it to 0')
+    def __init__(self, *args: Any, dn_cfg: ConfigType, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.num_one_to_one *= max(self.num_patterns, 1)
         self.dn_query_generator: DNQueryGenerator = self.build_dn_query_generator(dn_cfg)
 
     def _init_layers(self) -> None:
@@ -48,12 +46,19 @@ class DNDETR(StableDetector, DABDETR):
         self.decoder = DABDecoder(**self.decoder)
         self.embed_dims = self.encoder.embed_dims
         self.query_embedding = nn.Embedding(self.num_queries, self.decoder.query_dim)
+        if self.num_patterns:
+            self.patterns = nn.Embedding(self.num_patterns, self.embed_dims)
 
     def pre_decoder(self, memory: Tensor) -> Tuple[Dict[str, Tensor], Dict[str, Any]]:
-        """Learned anchors, with the embedding of "unknown" as their content, or zeros without the indicator."""
-        anchors = self.query_embedding.weight.expand(len(memory), -1, -1)
-        content = self.dn_query_generator.unknown_content.expand(*anchors.shape[:2], -1)
-        return dict(query=content, query_pos=anchors, memory=memory), {}
+        """Learned anchors, with the embedding of "unknown" as their content, or zeros without the indicator; all
+        anchors once with each pattern."""
+        anchors = self.query_embedding.weight
+        content = self.dn_query_generator.unknown_content.expand(self.num_one_to_one, -1)
+        if self.num_patterns:
+            anchors = anchors.repeat(self.num_patterns, 1)
+            content = content + self.patterns.weight.repeat_interleave(self.num_queries, 0)
+        queries = dict(query=content, query_pos=anchors)
+        return dict({name: value.expand(len(memory), -1, -1) for name, value in queries.items()}, memory=memory), {}
 
     def denoising_positions(self, boxes_unact: Tensor) -> Dict[str, Tensor]:
         return dict(query_pos=boxes_unact)

@@ -1,6 +1,6 @@
 """Queries made of noised ground truths, which the decoder learns to put right (arXiv:2203.01305, Sec. 4)."""
 
-from typing import NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmdet.models.layers import CdnQueryGenerator, inverse_sigmoid
@@ -189,6 +189,12 @@ class DNQueryGenerator(BaseModule):
         """(..., D) embedding of labels, with the indicator 1 where configured."""
         embedded = self.label_embedding(labels)
         return nn.functional.pad(embedded, (0, 1), value=1.0) if self.indicator else embedded
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Checkpoints of detectors without denoising have no labels: "unknown" starts as their zero content then."""
+        if self.indicator and f'{prefix}label_embedding.weight' not in state_dict:
+            nn.init.zeros_(self.label_embedding.weight[self.num_classes])
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @property
     def unknown_content(self) -> Tensor:

@@ -5,7 +5,6 @@ import torch
 
 from tests.models.detectors.test_dn_detr import check_losses, recorded_queries
 from tests.utils import (
-    DAB_DEFORMABLE_NAMES,
     build,
     close,
     golden,
@@ -44,7 +43,7 @@ def dn_deformable(as_two_stage=False, fusion=None, detector='DNDeformableDETR', 
 def reference():
     data = golden('dn_deformable_detr_forward')
     model = dn_deformable()
-    load_reference_weights(model, data, DAB_DEFORMABLE_NAMES)
+    load_reference_weights(model, data)
     return data, model, tuple(tensor(data[f'feats_{level}']) for level in range(3))
 
 

@@ -5,7 +5,6 @@ import torch
 
 from mmdet_stable.structures import BatchTargets, DenoisingLayout, Matched, QueryPlan, Segment
 from tests.utils import (
-    DEFORMABLE_NAMES,
     STABLE_DINO,
     build,
     close,
@@ -44,7 +43,7 @@ def reference():
     data = golden('h_deformable_two_stage')
     positions = dict(temperature=10000, offset=-0.5)
     model = deformable(detector='HDeformableDETR', one_to_many=ONE_TO_MANY, positional_encoding=positions)
-    load_reference_weights(model, data, DEFORMABLE_NAMES)
+    load_reference_weights(model, data)
     return data, model, [tensor(data[f'feats_{level}']) for level in range(3)]
 
 

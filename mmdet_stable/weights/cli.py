@@ -1,0 +1,93 @@
+"""The command lines of this package: ``convert`` and ``weights``."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Optional, Sequence
+
+from mmengine.config import DictAction
+
+from .conversion import PUBLISHERS, convert
+from .errors import WeightsError
+from .named import fetch, named_weights, table
+from .parity import DEFAULT_FOLDER, check_files
+
+
+def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``convert``; :func:`run_convert` takes them."""
+    parser.add_argument('source', nargs='?', type=Path, help='published weights, or a checkpoint of ours')
+    parser.add_argument(
+        'config', nargs='?', help='config to start from; default: the one that fits the weights. Not with --to'
+    )
+    parser.add_argument('out', nargs='?', type=Path, help='checkpoint to write; its config goes beside it')
+    parser.add_argument('--to', choices=PUBLISHERS, help="write that publisher's names, instead of ours")
+    parser.add_argument('--ema', action='store_true', help='take the moving average of the weights')
+    parser.add_argument('--dc5', action='store_true', default=None, help='the last stage of the backbone is dilated')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the written config'
+    )
+    parser.add_argument(
+        '--check',
+        nargs='*',
+        type=Path,
+        metavar='NPZ',
+        help='compare outputs with those that the reference gave: of SOURCE, recorded as docs/weights.md explains; '
+        'without files, of all golden files of the tests',
+    )
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """Convert, or check; 1 where anything is wrong."""
+    try:
+        if args.check is not None:
+            files = args.check or sorted(DEFAULT_FOLDER.glob('*.npz'))
+            lines, good = check_files(files, args.source if args.check else None, args.config)
+            print(lines)
+            return 0 if good else 1
+        if args.out is None:
+            source, out = args.source, args.config
+            config = None
+        else:
+            source, config, out = args.source, args.config, args.out
+        if source is None or out is None:
+            raise WeightsError('give the file to convert and the file to write, or --check; -h explains')
+        print(convert(source, Path(out), config, args.to, args.ema, args.dc5, args.cfg_options))
+    except (WeightsError, FileNotFoundError) as error:
+        print(f'{type(error).__name__}: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``weights``; :func:`run_weights` takes them."""
+    parser.add_argument('name', nargs='?', choices=list(named_weights()), metavar='NAME', help='what to get')
+
+
+def run_weights(args: argparse.Namespace) -> int:
+    """List all names, or get one: downloads and converts it, and prints where checkpoint and config are."""
+    if args.name is None:
+        print(table())
+        return 0
+    try:
+        kept = fetch(args.name)
+    except WeightsError as error:
+        print(f'{type(error).__name__}: {error}', file=sys.stderr)
+        return 1
+    print(f'{kept.config} {kept.checkpoint}')
+    return 0
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """``tools/convert_checkpoint.py``."""
+    parser = argparse.ArgumentParser(
+        description='Convert published weights to this package, or back', epilog='docs/weights.md lists what is known'
+    )
+    add_convert_arguments(parser)
+    parser.add_argument('--list', action='store_true', help='list published weights by name')
+    parser.add_argument('--get', metavar='NAME', help='download and convert weights by name')
+    args = parser.parse_args(argv)
+    if args.list or args.get:
+        if args.get and args.get not in named_weights():
+            parser.error(f'--get {args.get}: --list shows the names')
+        return run_weights(argparse.Namespace(name=args.get))
+    return run_convert(args)

@@ -1,0 +1,250 @@
+"""The config beside converted weights: all settings without which they would not compute what they did."""
+
+import ast
+from pathlib import Path
+from pprint import pformat
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
+
+import mmdet_stable
+
+from .errors import WeightsError
+from .kinds import Kind, load_kinds
+from .rules import Family
+from .sizes import DEFAULTS, Weights, backbone_name, different, num_levels, size_settings, structure_settings
+
+# Where the inverse sigmoid of references is cut off: a setting of these parts of our models.
+SIGMOID_EPS = '{part}.sigmoid_eps'
+# mmdet's classes, in whose place ours take settings that mmdet's do not have.
+OURS_FOR = {
+    'DINO': 'StableDINO',
+    'DINOHead': 'StableDINOHead',
+    'DeformableDETR': 'StableDeformableDETR',
+    'DeformableDETRHead': 'StableDeformableDETRHead',
+    'HungarianAssigner': 'StableHungarianAssigner',
+}
+DC5 = 'DilatedResNet'  # dilates as torchvision's ResNet, with which DC5 weights are trained
+
+
+class Setting(NamedTuple):
+    """A setting that was written because the weights need it."""
+
+    key: str
+    before: Any  # in the config that was started from
+    value: Any
+    why: str
+
+
+def config_folder() -> Path:
+    """The configs of this package: in a checkout beside it, in an installed package inside it."""
+    package = Path(mmdet_stable.__file__).parent
+    for folder in (package.parent / 'configs', package / '.mim' / 'configs'):
+        if (folder / 'dino').is_dir():
+            return folder
+    raise WeightsError(f'the configs of mmdet_stable are neither beside {package} nor in {package / ".mim"}; reinstall')
+
+
+def load_config(name: str) -> Config:
+    """A config of mmdet (``mmdet::...``), of a file, or of this package, relative to its folder of configs.
+
+    Raises:
+        WeightsError: if there is none.
+    """
+    if '::' in name:
+        return get_config(name)
+    for path in (Path(name), config_folder() / name, config_folder() / f'{name}.py'):
+        if path.is_file():
+            return Config.fromfile(path)
+    raise WeightsError(f'{name}: there is no such config, neither here nor in {config_folder()}')
+
+
+def named_config(weights: Weights, kind: Kind) -> str:
+    """The config of a kind of detector that is nearest to weights in our names."""
+    by_levels = kind.configs.get(backbone_name(weights)) or kind.configs['resnet']
+    return by_levels.get(num_levels(weights)) or by_levels[max(by_levels)]
+
+
+def named_config_of_names(kind: str) -> str:
+    """The config of a kind of detector, for any size."""
+    configs = load_kinds()[kind].configs['resnet']
+    return configs[max(configs)]
+
+
+def text_of(cfg: Config) -> str:
+    """A config as a Python file without ``_base_``."""
+    return ''.join(f'{key} = {pformat(value, width=120, sort_dicts=False)}\n' for key, value in cfg.to_dict().items())
+
+
+def kind_of_config(model: Mapping[str, Any]) -> Optional[str]:
+    """The kind of detector that a config builds; None for others than those of which weights are published."""
+    types = {
+        'DINO': 'dino',
+        'StableDINO': 'stable_dino' if model.get('encoder', {}).get('fusion') else 'dino',
+        'DeformableDETR': 'deformable_detr',
+        'StableDeformableDETR': 'deformable_detr',
+        'HDeformableDETR': 'h_deformable_detr',
+        'DABDeformableDETR': 'dab_deformable_detr',
+        'DNDeformableDETR': 'dn_deformable_detr',
+        'DABDETR': 'dab_detr',
+        'DNDETR': 'dn_detr',
+        'ConditionalDETR': 'conditional_detr',
+        'DETR': 'detr',
+    }
+    return types.get(model['type'].rsplit('.', 1)[-1])
+
+
+class ConfigWriter:
+    """Changes a config until it fits weights, and remembers why.
+
+    Args:
+        cfg: what to start from.
+        weights: in our names.
+        source_kind: of detector, that the weights come from.
+        args: command line of their training, where the file keeps it.
+    """
+
+    def __init__(self, cfg: Config, weights: Weights, source_kind: str, args: Mapping[str, Any]) -> None:
+        self.cfg = cfg
+        self.weights = weights
+        self.kind = kind_of_config(cfg.model) or source_kind
+        self.args = args
+        self.settings: List[Setting] = []
+
+    def set(self, settings: Mapping[str, Any], why: str) -> None:
+        """Change settings of the model, and note those that were different."""
+        for key, before, value in different(settings, self.cfg.model):
+            if before is None and key not in DEFAULTS and isinstance(value, type(None)):
+                continue
+            _assign(self.cfg.model, key.split('.'), value)
+            self.settings.append(Setting(f'model.{key}', before, value, why))
+
+    def fit_structure(self) -> None:
+        """Parts that names show, e.g. biases of the neck; of the target, where the weights go into another detector."""
+        self.set(structure_settings(self.weights, self.kind), 'names of the weights')
+
+    def fit_sizes(self) -> None:
+        """Sizes that shapes show."""
+        sizes = size_settings(self.weights, self.kind, self.args.get('nheads'))
+        if sizes.get('backbone.type', 'ResNet') != self.cfg.model.backbone.type:
+            backbone = {key.split('.')[1]: value for key, value in sizes.items() if key.startswith('backbone.')}
+            self.settings.append(Setting('model.backbone', self.cfg.model.backbone.type, backbone, 'names and shapes'))
+            self.cfg.model.backbone = backbone
+        absent = {key for key in sizes if key.startswith('positional_encoding.')} - {'positional_encoding.num_feats'}
+        self.set({key: value for key, value in sizes.items() if key not in absent}, 'shapes of the weights')
+
+    def misfits(self) -> List[str]:
+        """Sizes in which the config differs from the weights, in words."""
+        heads = self.args.get('nheads') or _first(self.cfg.model, 'num_heads') or 8
+        sizes = size_settings(self.weights, self.kind, heads)
+        sizes = {key: value for key, value in sizes.items() if not key.endswith(('num_heads', 'pretrain_img_size'))}
+        return [
+            f'model.{key}={before!r}, but the weights need {value!r}'
+            for key, before, value in different(sizes, self.cfg.model)
+        ]
+
+    def fit_outputs(self, family: Family, own_config: bool, dc5: bool) -> None:
+        """What neither names nor shapes show: encodings of positions, cut-offs, dilation, resizing, top-k.
+
+        Args:
+            family: that the weights come from.
+            own_config: whether the user chose the config, whose number of detections then stays.
+            dc5: whether the last stage of the backbone is dilated.
+        """
+        settings = family.settings
+        why = f'{family.name} computes so'
+        temperature = self.args.get('pe_temperatureH', settings['temperature'])
+        if dc5 and 'pe_temperatureH' not in self.args and family.kind == 'dab_detr':
+            temperature = 20 if 'patterns.weight' in self.weights else 10
+        encoding = {'temperature': temperature, 'offset': settings['offset']}
+        self.set({f'positional_encoding.{key}': value for key, value in encoding.items()}, why)
+        if 'sigmoid_eps' in settings:
+            self._fit_eps(settings['sigmoid_eps'], why)
+        if dc5:
+            dilation = {'strides': (1, 2, 2, 1), 'dilations': (1, 1, 1, 2), 'type': DC5}
+            self.set({f'backbone.{key}': value for key, value in dilation.items()}, 'the backbone is DC5')
+        if not own_config:
+            number = self.args.get('num_select', settings.get('max_per_img', 300))
+            scores = self.cfg.model.num_queries * self.cfg.model.bbox_head.num_classes
+            self.set({'test_cfg.max_per_img': min(number, scores)}, why)
+        if settings.get('resize'):
+            self._resize_by(settings['resize'], why)
+
+    def fit_encoding(self, encoding: Mapping[str, Any], why: str) -> None:
+        """The positional encoding of weights in mmdet's names."""
+        self.set({f'positional_encoding.{key}': value for key, value in encoding.items()}, why)
+
+    def override(self, settings: Mapping[str, Any]) -> None:
+        """Settings, by whole key of the config, that whoever converts asks for."""
+        for key, value in settings.items():
+            _assign(self.cfg, key.split('.'), value)
+            self.settings.append(Setting(key, '...', value, 'asked for'))
+
+    def _fit_eps(self, eps: float, why: str) -> None:
+        kind = load_kinds()[self.kind]
+        if kind.eps and eps != kind.default_eps:
+            self._use_our_classes(why)
+            self.set({SIGMOID_EPS.format(part=part): eps for part in kind.eps}, why)
+
+    def _use_our_classes(self, why: str) -> None:
+        model = self.cfg.model
+        replaced = {'type': model.type, 'bbox_head.type': model.bbox_head.type}
+        if model.get('train_cfg'):
+            replaced['train_cfg.assigner.type'] = model.train_cfg.assigner.type
+        self.set({key: OURS_FOR.get(value, value) for key, value in replaced.items()}, f'{why}; this class can be told')
+
+    def _resize_by(self, backend: str, why: str) -> None:
+        """Resize test images as the publisher does, where the pipeline of the config has the step."""
+        changed = False
+        for loader in ('val_dataloader', 'test_dataloader'):
+            for step in self.cfg.get(loader, {}).get('dataset', {}).get('pipeline', ()):
+                if step['type'].rsplit('.', 1)[-1] == 'Resize' and step.get('backend', 'cv2') != backend:
+                    step['backend'] = backend
+                    changed = True
+        if changed:
+            self.settings.append(Setting('test_dataloader.dataset.pipeline: Resize.backend', 'cv2', backend, why))
+
+
+def _assign(node: Dict[str, Any], keys: List[str], value: Any) -> None:
+    """Set a value deep in a config, in place of what stands there, not merged into it."""
+    for key in keys[:-1]:
+        if not isinstance(node.get(key), dict):
+            node[key] = ConfigDict()
+        node = node[key]
+    node[keys[-1]] = ConfigDict(value) if isinstance(value, dict) else value
+
+
+def _first(node: Any, key: str) -> Any:
+    """The first value of a key anywhere in a config."""
+    if isinstance(node, Mapping):
+        if key in node:
+            return node[key]
+        for value in node.values():
+            found = _first(value, key)
+            if found is not None:
+                return found
+    return None
+
+
+def encoding_of(meta: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    """Temperature and offset of the positional encoding in the config that mmengine keeps in a checkpoint.
+
+    The text is taken as data: nothing of it is run. None where there is no such text, or it is no plain config.
+    """
+    text = meta.get('cfg')
+    if not isinstance(text, str):
+        return None
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == 'positional_encoding' and isinstance(node.value, ast.Call):
+            values = {keyword.arg: keyword.value for keyword in node.value.keywords}
+            found = dict(temperature=10000, offset=0.0)
+            for key in found:
+                if key in values:
+                    found[key] = ast.literal_eval(values[key])
+            return found
+    return None

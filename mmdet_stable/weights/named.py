@@ -1,0 +1,168 @@
+"""Published weights by name: downloaded from their publisher, checked, converted once, and kept."""
+
+import hashlib
+import json
+import urllib.error
+from functools import cache
+from pathlib import Path
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Union
+
+import torch
+import yaml
+from mmengine.dist import barrier, get_dist_info
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mmdet_stable.engine.checkpoints import AtomicBackend
+from mmdet_stable.engine.safe_loading import load_from_local
+
+from .conversion import convert
+from .errors import WeightsError
+from .rules import FOLDER
+
+PREFIX = 'published://'
+VERSION = 1  # of conversion; kept files of another one are made anew
+
+
+class Named(NamedTuple):
+    """Published weights that have a name here."""
+
+    name: str
+    publisher: str
+    licence: str  # of the publisher's repository
+    repository: str
+    AP: float  # on COCO val2017, in points, as published
+    url: Optional[str] = None
+    folder: Optional[str] = None  # instead of the URL, where only a browser can download
+    file: Optional[str] = None
+    sha256: Optional[str] = None  # its first digits, where published
+    config: Optional[str] = None  # to convert to; None for the one that fits
+    dc5: Optional[bool] = None
+    settings: Mapping[str, Any] = {}  # that the weights need and do not show
+
+
+class Kept(NamedTuple):
+    """Weights that are converted and ready."""
+
+    checkpoint: Path
+    config: Path
+
+
+@cache
+def named_weights(path: Path = FOLDER / 'named.yml') -> Dict[str, Named]:
+    """All weights by name."""
+    data = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+    return {
+        name: Named(name=name, **data['publishers'][entry['publisher']], **entry)
+        for name, entry in data['weights'].items()
+    }
+
+
+def fetch(name: str, weights: Optional[Mapping[str, Named]] = None) -> Kept:
+    """Weights by name, from the cache or from their publisher.
+
+    The published file goes to ``checkpoints/`` in torch's cache (``torch.hub.get_dir()``), where it may be deleted; the
+    converted one and its config to ``mmdet_stable/`` beside it.
+
+    Raises:
+        WeightsError: for an unknown name; without network, naming URL and place; where the file is another than was
+            published, or than was downloaded before.
+    """
+    weights = named_weights() if weights is None else weights
+    if name not in weights:
+        near = [other for other in weights if name.split('-')[0] in other]
+        raise WeightsError(f'{name}: there are no weights of this name; known are {", ".join(near or weights)}')
+    entry = weights[name]
+    kept = kept_files(name)
+    record_file = kept.checkpoint.with_suffix('.json')
+    record = json.loads(record_file.read_text()) if record_file.is_file() else {}
+    source = entry.url or f'{entry.folder}/{entry.file}'
+    up_to_date = record.get('version') == VERSION and record.get('source') == source
+    if up_to_date and kept.checkpoint.is_file() and kept.config.is_file():
+        return kept
+    path = _downloaded(entry)
+    digest = _sha256(path)
+    expected = entry.sha256 or (record.get('sha256') if record.get('source') == source else None)
+    if expected and not digest.startswith(expected):
+        path.unlink()
+        raise WeightsError(
+            f'{name}: {source} has the SHA-256 {digest[:16]}..., expected {expected[:16]}...; the file was deleted. '
+            f'Try again, or tell {entry.repository}'
+        )
+    try:
+        report = convert(path, kept.checkpoint, entry.config, dc5=entry.dc5, settings=entry.settings)
+    except WeightsError as error:
+        if not any(word in str(error) for word in ('damaged', 'cut off', 'no file of torch')):
+            raise
+        path.unlink()
+        raise WeightsError(f'{error}. It was deleted: run the same command again') from error
+    print(report)
+    print(f'{name}: {entry.AP} AP published by {entry.repository} ({entry.licence}), not measured by us')
+    AtomicBackend().put(json.dumps(dict(version=VERSION, source=source, sha256=digest)).encode(), record_file)
+    return kept
+
+
+def kept_files(name: str) -> Kept:
+    """Where converted weights and their config are kept."""
+    folder = Path(torch.hub.get_dir()) / 'mmdet_stable'
+    return Kept(folder / f'{name}.pth', folder / f'{name}.py')
+
+
+def download_path(entry: Named) -> Path:
+    """Where the published file is kept, or to be put by hand."""
+    file = entry.file or entry.url.rsplit('/', 1)[-1]
+    return Path(torch.hub.get_dir()) / 'checkpoints' / f'{entry.publisher}-{file}'
+
+
+def _downloaded(entry: Named) -> Path:
+    path = download_path(entry)
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if entry.url is None:
+        raise WeightsError(
+            f'{entry.name}: only a browser opens {entry.folder}. Download {entry.file} there, and put it to {path}'
+        )
+    try:
+        torch.hub.download_url_to_file(entry.url, str(path), hash_prefix=entry.sha256)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise WeightsError(
+            f'{entry.name}: {entry.url} cannot be downloaded ({error}). On a machine with network, download it, and '
+            f'put it to {path}'
+        ) from error
+    except RuntimeError as error:  # of torch, for another hash
+        raise WeightsError(
+            f'{entry.name}: {entry.url} is not the published file ({error}); nothing was kept'
+        ) from error
+    return path
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(2**22):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+@CheckpointLoader.register_scheme(prefixes=PREFIX)
+def load_published(filename: str, map_location: Union[str, torch.device, None] = None) -> dict:
+    """What mmengine loads for ``published://NAME``: in ``load_from``, for ``DetInferencer``, in our tools."""
+    name = filename[len(PREFIX) :]
+    rank, processes = get_dist_info()
+    if rank == 0:
+        fetch(name)
+    if processes > 1:
+        barrier()
+    return load_from_local(str(kept_files(name).checkpoint), map_location)
+
+
+def table() -> str:
+    """All names, what their publishers report, and whether they are here already."""
+    lines = [f'{"name":42} {"AP*":>5}  {"publisher":9} {"licence":10} ']
+    for name, entry in named_weights().items():
+        here = 'here' if kept_files(name).checkpoint.is_file() else 'by hand' if entry.url is None else ''
+        lines.append(f'{name:42} {entry.AP:5.1f}  {entry.publisher:9} {entry.licence:10} {here}')
+    lines.append(
+        '* on COCO val2017, as published; not measured by us. Wherever a checkpoint is asked for: published://NAME'
+    )
+    return '\n'.join(line.rstrip() for line in lines)
