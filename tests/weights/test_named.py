@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from mmdet_stable.__main__ import main as package_main
 from mmdet_stable.weights import WeightsError, named
 from mmdet_stable.weights.cli import main
 from mmdet_stable.weights.configs import config_folder, text_of
@@ -156,3 +157,9 @@ def test_every_kind_has_configs():
         for configs in kind.configs.values():
             for config in configs.values():
                 assert config.startswith('mmdet::') or (config_folder() / config).is_file()
+
+
+def test_commands_of_the_package(capsys):
+    """``python -m mmdet_stable weights`` and ``convert`` are joined to the package's commands."""
+    assert package_main(['weights']) == 0 and 'dino-r50-12e' in capsys.readouterr().out
+    assert package_main(['convert', 'none.pth', 'out.pth']) == 1 and 'none.pth' in capsys.readouterr().err
