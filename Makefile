@@ -1,12 +1,13 @@
 # make demo: train, evaluate and look at a small Stable-DINO.   make test: run the tests.
 # make stress: fuzzing and killed trainings, some minutes more; MMDET_STABLE_STRESS=10 tries ten times as much.
+# make lint: ruff, mypy, codespell, as CI and the hooks of pre-commit run them.   make types: mypy alone.
 # They create .venv first. Another interpreter: make clean test PYTHON=python3.12
 # MMCV=lite takes the operators in torch, MMCV=compiled compiles mmcv; auto compiles it only for a GPU with nvcc.
 PYTHON ?= python3
 MMCV ?= auto
 VENV := .venv/bin/python
 
-.PHONY: demo test stress lint doctor clean
+.PHONY: demo test stress lint types doctor clean
 
 demo: .venv/ready
 	$(VENV) tools/demo.py
@@ -17,14 +18,20 @@ test: .venv/ready
 stress: .venv/ready
 	$(VENV) -m pytest tests/stress -m stress
 
-lint: .venv/ready
-	$(VENV) -m pip install --quiet pre-commit && $(VENV) -m pre_commit run --all-files
+lint: .venv/lint
+	$(VENV) -m pre_commit run --all-files
+
+types: .venv/lint
+	$(VENV) -m mypy
 
 doctor:
 	$(if $(wildcard $(VENV)),$(VENV),$(PYTHON)) tools/doctor.py
 
 .venv/ready: tools/setup_env.py requirements/stack.txt setup.py mmdet_stable/operators/_ext.py
 	$(PYTHON) tools/setup_env.py --mmcv $(MMCV)
+
+.venv/lint: .venv/ready requirements/lint.txt
+	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements/lint.txt && touch $@
 
 ifneq ($(MMCV),auto)
 ifneq ($(MMCV),$(shell cat .venv/ready 2>/dev/null))

@@ -14,6 +14,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 versions = runpy.run_path(str(ROOT / 'mmdet_stable' / 'versions.py'))
 dependencies = [f'{name}{wanted}' for name, wanted in versions['REQUIREMENTS'].items() if name not in ('torch', 'mmcv')]
+lint = [line for line in (ROOT / 'requirements' / 'lint.txt').read_text().splitlines() if not line.startswith('#')]
 
 
 class BuildWithExtras(build_py):
@@ -46,12 +47,12 @@ setup(
     license='Apache-2.0',
     cmdclass={'build_py': BuildWithExtras},
     packages=find_packages(include=['mmdet_stable', 'mmdet_stable.*']),
-    package_data={'mmdet_stable.weights': ['rules/*.yml']},
+    package_data={'mmdet_stable': ['py.typed'], 'mmdet_stable.weights': ['rules/*.yml']},
     python_requires='>=3.9',
     install_requires=dependencies,
     extras_require={
         'demo': ['scikit-learn>=1.3'],
-        'dev': ['pytest>=8', 'hypothesis>=6', 'ruff==0.17.5', 'pre-commit>=3', 'scikit-learn>=1.3'],
+        'dev': ['pytest>=8', 'hypothesis>=6', 'scikit-learn>=1.3', *lint],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

@@ -1,4 +1,9 @@
-"""Stable-DINO and its relatives for MMDetection 3. Importing this package registers everything it offers."""
+"""Stable-DINO and its relatives for MMDetection 3. Importing this package registers everything it offers.
+
+It changes two more things, for the whole process, both in ``mmdet_stable.engine.on_import``: mmengine's loaders of
+checkpoints, for files, URLs and ``torchvision://``, are replaced by ones that use torch's safe loader; and torch's
+allow-list gets what mmengine writes into checkpoints.
+"""
 
 from .versions import __version__, check_versions
 

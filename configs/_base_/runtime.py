@@ -8,4 +8,5 @@ checks = dict(
     fine_tune_classes=dict(type='FineTuneClassesHook'),
     epoch_seed=dict(type='EpochSeedHook'),
     checkpoint=dict(type='AtomicCheckpointHook'),
+    optimizer_kernels=dict(type='OptimizerKernelsHook'),
 )

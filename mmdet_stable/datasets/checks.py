@@ -132,7 +132,6 @@ def category_findings(classes: Sequence[str], categories: Sequence[dict], file: 
 def box_finding(box_xyxy: Sequence[float], width: float, height: float, file: str, key: str) -> Optional[Finding]:
     """What is wrong with a box in an image of ``width`` x ``height`` pixels; a pixel beyond the edge is rounding."""
     x1, y1, x2, y2 = box_xyxy
-    kind = None
     if not all(map(math.isfinite, box_xyxy)):
         kind, what = 'box-not-finite', 'is not finite'
     elif x2 < x1 or y2 < y1:
@@ -141,7 +140,9 @@ def box_finding(box_xyxy: Sequence[float], width: float, height: float, file: st
         kind, what = 'box-degenerate', 'is less than a pixel wide or high'
     elif min(x1, y1) < -1 or x2 > width + 1 or y2 > height + 1:
         kind, what = 'box-outside', f'reaches out of the image of {width} x {height} pixels'
-    return kind and Finding(kind, file, key, f'box {tuple(box_xyxy)} (left, top, right, bottom) {what}')
+    else:
+        return None
+    return Finding(kind, file, key, f'box {tuple(box_xyxy)} (left, top, right, bottom) {what}')
 
 
 def file_findings(paths: Iterable[str], key: str) -> Iterator[Finding]:

@@ -90,7 +90,7 @@ def unreadable(file: str) -> Optional[Finding]:
         stream.seek(-TAIL, os.SEEK_END)
         end = stream.read().rstrip()
     if not begin.startswith(b'{') or not end.endswith(b'}'):
-        return Finding('json', file, '', f'is cut off, or no object: begins with {begin[:8]}, ends with {end[-8:]}')
+        return Finding('json', file, '', f'is cut off, or no object: begins with {begin[:8]!r}, ends with {end[-8:]!r}')
     return None
 
 
@@ -196,11 +196,12 @@ def not_finite_findings(file: str) -> Iterator[Finding]:
     """
     if not os.path.isfile(file) or not os.path.getsize(file):
         return
-    with open(file, 'rb') as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if all(content.find(name) < 0 for name in (b'NaN', b'Infinity')):
+    with open(file, 'rb') as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        if all(text.find(name) < 0 for name in (b'NaN', b'Infinity')):
             return
     content = _read(file)
-    for index, annotation in enumerate(content.get('annotations') or () if isinstance(content, dict) else ()):
+    annotations = content.get('annotations') if isinstance(content, dict) else None
+    for index, annotation in enumerate(annotations or ()):
         bbox = annotation.get('bbox')
         if isinstance(bbox, list) and any(isinstance(value, float) and not math.isfinite(value) for value in bbox):
             yield Finding('box-not-finite', file, f'annotations[{index}].bbox', f'is {bbox}')

@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import List, Tuple
+from typing import List, Optional, Tuple, Union
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ EMPTY_SHARE = 0.05
 MAX_OVERLAP = 0.1
 
 
-def write_digit_scenes(folder: str, num_train: int = 1000, num_val: int = 200, seed: int = 0) -> Path:
+def write_digit_scenes(folder: Union[str, Path], num_train: int = 1000, num_val: int = 200, seed: int = 0) -> Path:
     """Write the data set, or leave it untouched where the same one is already there.
 
     Args:
@@ -55,8 +55,8 @@ def write_digit_scenes(folder: str, num_train: int = 1000, num_val: int = 200, s
     order = np.random.default_rng(seed).permutation(len(images))
     halves = dict(train=order[: len(order) * 3 // 4], val=order[len(order) * 3 // 4 :])
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}-') as scratch:
-        scratch = Path(scratch) / folder.name
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}-') as parent:
+        scratch = Path(parent) / folder.name
         (scratch / 'annotations').mkdir(parents=True)
         for stream, (split, num) in enumerate(dict(train=num_train, val=num_val).items()):
             rng = np.random.default_rng([seed, stream])
@@ -110,7 +110,8 @@ def _draw_scene(
 ) -> Tuple[np.ndarray, List[Tuple[int, int, int, int]], List[int]]:
     """One scene (H, W, 3) uint8, the xywh boxes of its digits in pixels, and their labels."""
     scene = _draw_background(rng)
-    boxes, classes = [], []
+    boxes: List[Tuple[int, int, int, int]] = []
+    classes: List[int] = []
     num = 0 if rng.random() < EMPTY_SHARE else rng.integers(1, MAX_DIGITS + 1)
     for index in rng.integers(0, len(images), num):
         size = int(rng.integers(DIGIT_SIZES[0], DIGIT_SIZES[1] + 1))
@@ -137,7 +138,9 @@ def _crop_to_ink(ink: np.ndarray, threshold: float = 0.25) -> np.ndarray:
     return ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
-def _place(shape: Tuple[int, int], boxes: List[Tuple[int, int, int, int]], rng: np.random.Generator, tries: int = 20):
+def _place(
+    shape: Tuple[int, ...], boxes: List[Tuple[int, int, int, int]], rng: np.random.Generator, tries: int = 20
+) -> Optional[Tuple[int, int, int, int]]:
     """An xywh box for a patch (h, w) that covers little of the others, or None where none was found."""
     h, w = shape
     for _ in range(tries):

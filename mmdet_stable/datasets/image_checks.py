@@ -77,7 +77,7 @@ def _upright_size(image: Image.Image) -> Tuple[int, int]:
 
 def _has_end(path: Path, image_format: Optional[str]) -> bool:
     """Whether the file ends as its format demands; True for formats without an end marker."""
-    marker = END_MARKERS.get(image_format)
+    marker = END_MARKERS.get(image_format or '')
     if marker is None:
         return True
     with path.open('rb') as file:

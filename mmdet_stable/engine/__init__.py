@@ -1,8 +1,16 @@
 from . import hooks
 from .downloads import load_from_http, load_from_torchvision
+from .on_import import load_safely
 from .safe_globals import allow_mmengine_checkpoints
 from .safe_loading import load_from_local
 
-allow_mmengine_checkpoints()
+load_safely()
 
-__all__ = ['allow_mmengine_checkpoints', 'hooks', 'load_from_http', 'load_from_local', 'load_from_torchvision']
+__all__ = [
+    'allow_mmengine_checkpoints',
+    'hooks',
+    'load_from_http',
+    'load_from_local',
+    'load_from_torchvision',
+    'load_safely',
+]

@@ -3,12 +3,14 @@
 import logging
 import os
 import re
+import shutil
 import zipfile
 from pathlib import Path
-from typing import Iterator, Optional, Tuple, Union
+from typing import Iterator, Optional, Union
 
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
+from torch import nn
 
 NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
@@ -50,6 +52,23 @@ def remove_scratch_files(folder: Path) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def prepare_folder(folder: Path, model: nn.Module) -> None:
+    """Create a folder for checkpoints of a model, clear away what is half-written there, and see that one has room.
+
+    Raises:
+        OSError: where the disk has no room for a single checkpoint: weights, and the two moments of Adam.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_scratch_files(folder)
+    needed = 3 * sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            f'{folder} has {free / 2**20:.0f} MB left, but a checkpoint needs about {needed / 2**20:.0f} MB; '
+            'make room, or choose another --work-dir'
+        )
+
+
 def latest_checkpoint(work_dir: str) -> Optional[str]:
     """The whole checkpoint to go on from; None where there is none.
 
@@ -87,11 +106,12 @@ def _candidates(work_dir: Path) -> Iterator[Path]:
     inside = work_dir / named.name  # of a work dir that was copied, the copy
     if named.name and inside.is_file():
         yield inside
-    numbered = (path for path in work_dir.glob('*.pth') if NUMBERED.fullmatch(path.name) and path != inside)
-    yield from sorted(numbered, key=_number_and_time, reverse=True)
+    numbered = []
+    for path in work_dir.glob('*.pth'):
+        match = NUMBERED.fullmatch(path.name)
+        if match is not None and path != inside:
+            numbered.append((int(match[1]), path.stat().st_mtime, path))
+    for _, _, path in sorted(numbered, reverse=True):
+        yield path
     if named.name and not inside.is_file():
         yield named
-
-
-def _number_and_time(path: Path) -> Tuple[int, float]:
-    return int(NUMBERED.fullmatch(path.name)[1]), path.stat().st_mtime

@@ -3,7 +3,7 @@
 import logging
 import re
 import warnings
-from typing import Iterator
+from typing import Any, Iterator
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -38,7 +38,7 @@ class ConciseRunner(Runner):
     their place. Later: the losses of single layers. With ``log_level='DEBUG'`` nothing is left out.
     """
 
-    def build_logger(self, log_level: str = 'INFO', *args, **kwargs) -> MMLogger:
+    def build_logger(self, log_level: str = 'INFO', *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(log_level, *args, **kwargs)
         self.console = ConsoleFilter()
         for handler in logger.handlers:
@@ -47,7 +47,7 @@ class ConciseRunner(Runner):
                 handler.setFormatter(ConsoleFormatter(color=True, datefmt='%m/%d %H:%M:%S'))
         return logger
 
-    def call_hook(self, fn_name: str, **kwargs) -> None:
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         super().call_hook(fn_name, **kwargs)
         if self.console.setting_up and fn_name in ('before_train', 'before_test', 'before_val'):
             self.console.setting_up = False
@@ -87,7 +87,7 @@ def summary(runner: Runner) -> Iterator[str]:
     if isinstance(runner.optim_wrapper, OptimWrapper):
         groups = runner.optim_wrapper.param_groups
         rates = sorted({group.get('initial_lr', group['lr']) for group in groups}, reverse=True)
-        rates = ', '.join(f'{rate:.3g}' for rate in rates)
-        yield f'  rates:    {rates} ({type(runner.optim_wrapper.optimizer).__name__})'
+        listed = ', '.join(f'{rate:.3g}' for rate in rates)
+        yield f'  rates:    {listed} ({type(runner.optim_wrapper.optimizer).__name__})'
     yield f'  on:       {runner.world_size} x {weights[0].device.type}, seed {runner.seed}'
     yield f'  log:      {runner.logger.log_file}'

@@ -16,7 +16,7 @@ from filelock import FileLock
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
-from mmengine.runner.checkpoint import CheckpointLoader, get_torchvision_models
+from mmengine.runner.checkpoint import get_torchvision_models
 
 from .safe_loading import load_from_local
 
@@ -26,15 +26,13 @@ HTTP = re.compile(r'https?://')
 HASH = re.compile(r'-(?=\d*[a-f])([0-9a-f]{8,})\.')
 
 
-@CheckpointLoader.register_scheme(prefixes=('torchvision://', 'modelzoo://'), force=True)
 def load_from_torchvision(filename: str, map_location: Any = None) -> dict:
-    """Load ``torchvision://NAME``, without the torchvision package; takes the place of mmengine's loader."""
+    """Load ``torchvision://NAME``, without the torchvision package."""
     return load_from_http(url_of(filename), map_location)
 
 
-@CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
 def load_from_http(filename: str, map_location: Any = None) -> dict:
-    """Load a URL, from torch's cache where it is there; takes the place of mmengine's loader.
+    """Load a URL, from torch's cache where it is there.
 
     Raises:
         OSError: if it is not there and cannot be downloaded.

@@ -72,11 +72,10 @@ def resume(cfg: Config, checkpoint: str = 'auto') -> None:
     Raises:
         ValueError: while loading, if a checkpoint that was named is damaged.
     """
-    if checkpoint == 'auto':
-        checkpoint = latest_checkpoint(cfg.work_dir)
-    cfg.resume = checkpoint is not None
+    found = latest_checkpoint(cfg.work_dir) if checkpoint == 'auto' else checkpoint
+    cfg.resume = found is not None
     if cfg.resume:
-        cfg.load_from = checkpoint
+        cfg.load_from = found
 
 
 def check_work_dir(cfg: Config) -> None:
@@ -168,7 +167,7 @@ def own_settings(path: Path) -> dict:
             bases = ast.literal_eval(node.value)
             bases = [bases] if isinstance(bases, str) else bases
             fragments = [str(path.parent / base) for base in bases if '_base_' in Path(base).parts]
-            node.value = ast.parse(repr(fragments)).body[0].value
+            node.value = ast.parse(repr(fragments), mode='eval').body
     return Config.fromstring(ast.unparse(tree), '.py').to_dict()
 
 

@@ -1,6 +1,7 @@
 """Lets torch's safe loader (``weights_only=True``, the default since torch 2.6) read mmengine's checkpoints."""
 
 import pickle
+from importlib import import_module
 from typing import Callable
 
 import numpy as np
@@ -13,10 +14,11 @@ def allow_mmengine_checkpoints() -> None:
 
     Everything else in a checkpoint is still refused, so a file from a stranger cannot run code.
     """
-    core = np._core if np.lib.NumpyVersion(np.__version__) >= '2.0.0' else np.core  # 1.26 has an empty _core, too
+    ours = '_core' if np.lib.NumpyVersion(np.__version__) >= '2.0.0' else 'core'  # 1.26 has an empty _core, too
+    multiarray = import_module(f'numpy.{ours}.multiarray')
     # numpy 2 moved this module; a checkpoint may come from either side.
     arrays = [
-        (getattr(core.multiarray, name), f'numpy.{package}.multiarray.{name}')
+        (getattr(multiarray, name), f'numpy.{package}.multiarray.{name}')
         for package in ('core', '_core')
         for name in ('_reconstruct', 'scalar')
     ]

@@ -6,7 +6,6 @@ from pickle import UnpicklingError
 from typing import Any, Dict, Union
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 # What torch's safe loader says it would not call.
@@ -15,9 +14,8 @@ REFUSED = re.compile(r'(?:GLOBAL|function|class) (\w+[.\w]*)')
 WEIGHT_KEYS = ('state_dict', 'model')
 
 
-@CheckpointLoader.register_scheme(prefixes='', force=True)
 def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """Load a checkpoint or a bare state dict by torch's safe loader; takes the place of mmengine's loader for files.
+    """Load a checkpoint or a bare state dict by torch's safe loader.
 
     Returns:
         What the file holds. Weights under the key ``'model'`` are there as ``'state_dict'``, too: mmengine looks for

@@ -63,9 +63,12 @@ def compare(
 
     results = []
     for row in rows:
-        base = by_id[row.baseline].stem if row.baseline else None
-        same_terms = base and equal_settings(logs[row.stem], logs[base], {*unlike[row.stem], *unlike[base]})
         average, published = mean(ours[row.stem]), row.published.get(metric)
+        gain = None
+        if row.baseline:
+            base = by_id[row.baseline].stem
+            if equal_settings(logs[row.stem], logs[base], {*unlike[row.stem], *unlike[base]}):
+                gain = difference(average, mean(ours[base]))
         results.append(
             Result(
                 row=row,
@@ -74,7 +77,7 @@ def compare(
                 comparable=not unlike[row.stem],
                 published=published,
                 difference=None if unlike[row.stem] else difference(average, published),
-                gain=difference(average, mean(ours[base])) if same_terms else None,
+                gain=gain,
                 published_gain=published_gain(row, all_rows, metric),
             )
         )

@@ -53,6 +53,7 @@ def right_and_found(truth: Boxes, detected: Boxes, min_iou: float = 0.5) -> Tupl
     right, found = np.zeros(len(detected.labels), bool), np.zeros(len(truth.labels), bool)
     ious = bbox_overlaps(torch.from_numpy(detected.boxes_xyxy), torch.from_numpy(truth.boxes_xyxy)).numpy()
     ious = np.where(detected.labels[:, None] == truth.labels, ious, 0)
+    assert detected.scores is not None
     for index in np.argsort(-detected.scores, kind='stable') if len(found) else ():
         free = np.where(found, 0, ious[index])
         if free.max() >= min_iou:

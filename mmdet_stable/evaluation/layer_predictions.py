@@ -7,7 +7,7 @@ import torch
 from mmdet.models.detectors import DDQDETR, DINO, GroundingDINO
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.structures import DetDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdet_stable.structures import BatchTargets, Predictions
 
@@ -97,10 +97,10 @@ def _encoder_proposals(model: DetectionTransformer) -> Iterator[List[Predictions
     all_logits: List[Tensor] = []  # the encoder's come first, where a head without refinement uses the layer again
     class_agnostic = getattr(model, 'class_agnostic_encoder', not isinstance(model, DINO))
 
-    def keep_logits(_, inputs: Tuple, logits: Tensor) -> None:
+    def keep_logits(_: nn.Module, inputs: Tuple, logits: Tensor) -> None:
         all_logits.append(logits)
 
-    def keep_proposals(_, args: Tuple, kwargs: Dict[str, Tensor]) -> None:
+    def keep_proposals(_: nn.Module, args: Tuple, kwargs: Dict[str, Tensor]) -> None:
         logits, boxes = all_logits[0], kwargs['reference_points']
         objectness = logits[..., 0] if class_agnostic else logits.amax(-1)
         best = objectness.topk(boxes.shape[1], dim=1).indices[..., None].expand(-1, -1, logits.shape[-1])

@@ -47,8 +47,9 @@ class RunLog:
         return self.cfg.get('randomness', {}).get('seed')
 
     @property
-    def max_epochs(self) -> Optional[int]:
-        return (self.cfg.get('train_cfg') or {}).get('max_epochs')
+    def max_epochs(self) -> int:
+        """How long it is to train; 0 where its config counts no epochs."""
+        return (self.cfg.get('train_cfg') or {}).get('max_epochs') or 0
 
     @property
     def curve(self) -> Dict[int, Dict[str, float]]:

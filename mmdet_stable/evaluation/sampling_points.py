@@ -106,13 +106,13 @@ def recorded(attention: MultiScaleDeformableAttention) -> Iterator[Dict[str, Ten
     record: Dict[str, Tensor] = {}
     shape = (attention.num_heads, attention.num_levels, attention.num_points)
 
-    def keep_arguments(_, args: Tuple, kwargs: Dict[str, Tensor]) -> None:
+    def keep_arguments(_: nn.Module, args: Tuple, kwargs: Dict[str, Tensor]) -> None:
         record.update({name: kwargs[name] for name in ('reference_points', 'spatial_shapes')})
 
-    def keep_offsets(_, inputs: Tuple, output: Tensor) -> None:
+    def keep_offsets(_: nn.Module, inputs: Tuple, output: Tensor) -> None:
         record['offsets'] = output.unflatten(-1, (*shape, 2))
 
-    def keep_weights(_, inputs: Tuple, output: Tensor) -> None:
+    def keep_weights(_: nn.Module, inputs: Tuple, output: Tensor) -> None:
         record['weights'] = output.unflatten(-1, (shape[0], -1)).softmax(-1).unflatten(-1, shape[1:])
 
     handles = [
@@ -129,7 +129,11 @@ def recorded(attention: MultiScaleDeformableAttention) -> Iterator[Dict[str, Ten
 
 
 def sampling_locations(
-    attention: nn.Module, offsets: Tensor, reference_points: Tensor, spatial_shapes: Tensor, **_: Tensor
+    attention: MultiScaleDeformableAttention,
+    offsets: Tensor,
+    reference_points: Tensor,
+    spatial_shapes: Tensor,
+    **_: Tensor,
 ) -> Tuple[Tensor, Tensor]:
     """Where the attention samples: mmcv keeps that to itself, so it is computed here once more.
 
@@ -159,7 +163,7 @@ def best_query(scores: Tensor, boxes_cxcywh: Tensor, point: Optional[Tuple[float
         if not holds.any():
             raise ValueError(f'point={point}: no query has its box there; choose another, in pixels of the image')
         scores = scores.masked_fill(~holds, -1)
-    return scores.argmax().item()
+    return int(scores.argmax())
 
 
 def nearest_token(references: Tensor, spatial_shapes: Tensor, level: int, point: Sequence[float]) -> int:

@@ -2,7 +2,7 @@
 
 import ast
 from pathlib import Path
-from typing import Tuple
+from typing import Tuple, Union
 
 from mmengine.config import Config
 
@@ -33,20 +33,23 @@ def _value(node: ast.expr, path: Path) -> object:
     if isinstance(node, (ast.List, ast.Tuple)):
         items = (_value(item, path) for item in node.elts)
         return list(items) if isinstance(node, ast.List) else tuple(items)
-    if isinstance(node, ast.Dict) and None not in node.keys:
-        return {_value(key, path): _value(value, path) for key, value in zip(node.keys, node.values)}
+    if isinstance(node, ast.Dict):
+        entries = [(key, value) for key, value in zip(node.keys, node.values) if key is not None]  # None before **
+        if len(entries) == len(node.keys):
+            return {_value(key, path): _value(value, path) for key, value in entries}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
-        positional = [_value(argument, path) for argument in node.args]
+        values = [_value(argument, path) for argument in node.args]
+        dicts = [value for value in values if isinstance(value, dict)]
         named = {keyword.arg: _value(keyword.value, path) for keyword in node.keywords}
-        if len(positional) <= 1 and all(isinstance(part, dict) for part in positional) and None not in named:
-            return {**(positional[0] if positional else {}), **named}
+        if len(dicts) == len(values) <= 1 and None not in named:
+            return {**(dicts[0] if dicts else {}), **named}
     try:
         return ast.literal_eval(node)
     except ValueError:
         raise _no_value(path, node) from None
 
 
-def _no_value(path: Path, node: ast.AST) -> ValueError:
+def _no_value(path: Path, node: Union[ast.stmt, ast.expr]) -> ValueError:
     return ValueError(
         f'{path}, line {node.lineno}: not a plain value, as in the configs that mmengine saves. To read it would be to '
         'run it, which is not done'

@@ -1,6 +1,7 @@
 """A trained model together with the data it is evaluated on."""
 
-from typing import Dict, Iterator, NamedTuple, Optional
+from pathlib import Path
+from typing import Dict, Iterator, NamedTuple, Optional, Union
 
 from mmdet.apis import init_detector
 from mmdet.models.detectors.base_detr import DetectionTransformer
@@ -30,7 +31,7 @@ class Subject(NamedTuple):
         return first_images(self.dataset, num_images)
 
 
-def load_subject(name: str, cfg: Config, checkpoint: str, device: str) -> Subject:
+def load_subject(name: str, cfg: Config, checkpoint: Union[str, Path], device: str) -> Subject:
     """Build the model of a config, load its weights, and build the data set of its ``test_dataloader``."""
     register_all_modules()
     model = init_detector(cfg, str(checkpoint), device=device)

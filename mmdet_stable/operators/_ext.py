@@ -10,7 +10,7 @@ Everything works on any device. Every other operator of mmcv exists here as a fu
 """
 
 from functools import partial
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, List, NoReturn
 
 import torch
 from torch import Tensor
@@ -123,7 +123,7 @@ def softnms(
     Source: arXiv:1704.04503 Eq. 2 and 3.
     """
     remaining = torch.arange(len(boxes), device=boxes.device)
-    chosen = []
+    chosen: List[Tensor] = []
     while len(remaining):
         best = scores.argmax()
         dets[len(chosen), :4], dets[len(chosen), 4] = boxes[best], scores[best]

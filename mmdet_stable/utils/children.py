@@ -3,7 +3,7 @@
 import signal
 import subprocess
 from contextlib import contextmanager
-from typing import Iterator, Sequence
+from typing import Any, Iterator, Sequence
 
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 
@@ -27,7 +27,7 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def call(command: Sequence[object], **settings) -> int:
+def call(command: Sequence[object], **settings: Any) -> int:
     """Run a command, with settings of ``subprocess.Popen``, and return its exit code.
 
     An exception meanwhile, as ``KeyboardInterrupt``, goes on only after the command was terminated and has ended.

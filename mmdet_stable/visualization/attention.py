@@ -27,9 +27,8 @@ def plot_sampling_points(image: np.ndarray, samples: SamplingPoints, output: Out
         if samples.box_xyxy is not None:
             draw_boxes(axes, samples.box_xyxy[None], [f'query {samples.query}'], ['0.3'])
         order = weights.argsort()  # heavy points on top
-        dots = axes.scatter(
-            *points[order].T, c=weights[order], s=22, cmap='plasma', vmin=0, vmax=shown, edgecolors='k', linewidths=0.3
-        )
+        xs, ys, sizes = points[order, 0], points[order, 1], weights[order]
+        dots = axes.scatter(xs, ys, c=sizes, s=22, cmap='plasma', vmin=0, vmax=shown, edgecolors='k', linewidths=0.3)
         axes.plot(*samples.reference, marker='*', markersize=13, color='lime', markeredgecolor='k')
     for axes in panels[num_levels:]:
         axes.set_axis_off()

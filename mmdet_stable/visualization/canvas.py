@@ -1,6 +1,6 @@
 """What the figures share: colours, panels, images with boxes."""
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -83,6 +83,6 @@ def draw_boxes(
         )
 
 
-def box_colours(inds: Sequence[int]) -> List[str]:
+def box_colours(inds: Iterable[int]) -> List[str]:
     """A colour for each class, or each object, by its number."""
     return [BOX_COLOURS[index % len(BOX_COLOURS)] for index in inds]

@@ -33,7 +33,7 @@ def plot_convergence(
         axes.plot(epochs, values.mean(0), color=colour, marker='o', markersize=4, label=label)
     axes.set(title=title, xlabel='epoch', ylabel=ylabel)
     axes.grid(alpha=0.3)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis='x', integer=True)
     handles, labels = axes.get_legend_handles_labels()
     best_first = sorted(range(len(labels)), key=lambda i: -float(labels[i].rsplit(' ', 1)[1]))
     axes.legend(

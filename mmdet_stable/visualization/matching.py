@@ -16,7 +16,7 @@ def plot_unstable_scores(scores: Mapping[str, Mapping[int, float]], output: Outp
     for (name, layers), colour in zip(scores.items(), COLOURS * len(scores)):
         axes.plot(list(layers), list(layers.values()), marker='o', color=colour, label=name)
     axes.set(title=title, xlabel='decoder layer', ylabel='unstable score in %', ylim=(0, None))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis='x', integer=True)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(output, dpi=150)
@@ -26,7 +26,7 @@ def plot_score_alignment(points: Mapping[str, np.ndarray], output: Output) -> No
     """One panel per model: score against IoU of its queries, rows of (N, 2), as in arXiv:2304.04742 Fig. 6."""
     figure, panels = new_panels(1, len(points), (4, 4), shared=True)
     for axes, (name, rows), colour in zip(panels, points.items(), COLOURS * len(points)):
-        axes.scatter(*rows.T, s=14, alpha=0.5, color=colour, linewidths=0)
+        axes.scatter(rows[:, 0], rows[:, 1], s=14, alpha=0.5, color=colour, linewidths=0)
         axes.plot([0, 1], [0, 1], color='0.7', linewidth=1, linestyle='--', zorder=0)
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel='IoU with the closest ground truth', aspect='equal')
         axes.set_title(f'{name}: correlation {correlation(rows):.2f}', fontsize=10)

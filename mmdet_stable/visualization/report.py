@@ -60,9 +60,9 @@ def write_report(
     logs, remarks = find_runs(work_dirs)
     curves, more = read_curves(logs, 'AP', {log.stem: log.stem for log in logs})
     examined = []
-    for log in first_seeds(logs):
+    for log, checkpoint in first_seeds(logs):
         cfg = copy.deepcopy(log.cfg)  # mmdet writes into it
-        subject = load_subject(log.stem, cfg, log.checkpoint, device)
+        subject = load_subject(log.stem, cfg, checkpoint, device)
         examined.append(Examined(log, subject, examine(subject, num_images)))
     if not examined:
         raise ValueError(f'{", ".join(map(str, work_dirs))}: no training that was validated and has a checkpoint')
@@ -82,12 +82,13 @@ def write_report(
     return remarks + more
 
 
-def first_seeds(logs: Sequence[RunLog]) -> List[RunLog]:
-    """Of each config, the training of the lowest seed that was validated and has a checkpoint."""
-    chosen: Dict[str, RunLog] = {}
+def first_seeds(logs: Sequence[RunLog]) -> List[Tuple[RunLog, Path]]:
+    """Of each config, the training of the lowest seed that was validated and has a checkpoint, and that checkpoint."""
+    chosen: Dict[str, Tuple[RunLog, Path]] = {}
     for log in sorted(logs, key=lambda log: log.seed or 0):
-        if log.curve and log.checkpoint:
-            chosen.setdefault(log.stem, log)
+        checkpoint = log.checkpoint
+        if log.curve and checkpoint:
+            chosen.setdefault(log.stem, (log, checkpoint))
     return list(chosen.values())
 
 

@@ -14,7 +14,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper
 
 from mmdet_stable.engine.checkpoints import AtomicBackend, checkpoint_problem, latest_checkpoint
-from mmdet_stable.engine.hooks import AtomicCheckpointHook
+from mmdet_stable.engine.hooks import AtomicCheckpointHook, OptimizerKernelsHook
 from mmdet_stable.engine.launch import check_work_dir, resume
 
 
@@ -213,7 +213,7 @@ def test_resuming_keeps_the_kernels_of_the_config(before, now):
         weight = torch.nn.Parameter(torch.ones(3))
         wrapper = OptimWrapper(torch.optim.AdamW([weight], lr=0.1, fused=fused))
         if checkpoint is not None:
-            AtomicCheckpointHook().after_load_checkpoint(SimpleNamespace(optim_wrapper=wrapper), checkpoint)
+            OptimizerKernelsHook().after_load_checkpoint(SimpleNamespace(optim_wrapper=wrapper), checkpoint)
             wrapper.load_state_dict(checkpoint['optimizer'])
         scaler = torch.amp.GradScaler('cpu')
         scaler.scale(weight.square().sum()).backward()
@@ -227,4 +227,4 @@ def test_resuming_keeps_the_kernels_of_the_config(before, now):
 
 
 def test_loading_to_test_needs_no_optimiser():
-    AtomicCheckpointHook().after_load_checkpoint(SimpleNamespace(optim_wrapper=None), dict(state_dict={}))
+    OptimizerKernelsHook().after_load_checkpoint(SimpleNamespace(optim_wrapper=None), dict(state_dict={}))

@@ -29,7 +29,7 @@ def test_an_installation_brings_the_operators(kind, tmp_path):
     shutil.copytree(ROOT / 'mmdet_stable', source / 'mmdet_stable')
     for name in ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'model-index.yml'):
         shutil.copy(ROOT / name, source)
-    for name in ('configs', 'tools'):
+    for name in ('configs', 'tools', 'requirements'):
         shutil.copytree(ROOT / name, source / name)
     result = run_python(f'import setuptools.build_meta as b; b.build_{kind}({str(tmp_path)!r})', source)
     assert result.returncode == 0, result.stderr
@@ -37,6 +37,7 @@ def test_an_installation_brings_the_operators(kind, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         assert archive.read('mmcv/_ext.py') == OPERATORS.read_bytes()
         (record,) = (name for name in archive.namelist() if name.endswith('/RECORD'))
+        assert kind == 'editable' or 'mmdet_stable/py.typed' in archive.namelist()
         assert b'\nmmcv/_ext.py,' in b'\n' + archive.read(record)  # so that pip removes it
 
 

@@ -4,6 +4,7 @@ from .denoising_noise_hook import DenoisingNoiseHook
 from .epoch_seed_hook import EpochSeedHook
 from .fine_tune_classes_hook import FineTuneClassesHook
 from .matching_stability_hook import MatchingStabilityHook
+from .optimizer_kernels_hook import OptimizerKernelsHook
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -12,5 +13,6 @@ __all__ = [
     'EpochSeedHook',
     'FineTuneClassesHook',
     'MatchingStabilityHook',
+    'OptimizerKernelsHook',
     'check_dataset',
 ]

@@ -1,17 +1,15 @@
 """Checkpoints that survive a crash at any moment."""
 
-import shutil
 from collections import deque
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Deque, List, Optional
 
 from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from mmdet_stable.engine.checkpoints import AtomicBackend, remove_scratch_files
+from mmdet_stable.engine.checkpoints import AtomicBackend, prepare_folder, remove_scratch_files
 
 from .model import unwrapped_model
 
@@ -22,9 +20,6 @@ class AtomicCheckpointHook(CheckpointHook):
     name of a checkpoint yet, neither has ``last_checkpoint``, and an outdated checkpoint is removed only after its
     successor is whole.
 
-    Before training it refuses a disk that has no room for a single checkpoint, and clears away what a process that was
-    killed left half-written.
-
     Args:
         as in mmengine, but for local folders only.
 
@@ -32,8 +27,10 @@ class AtomicCheckpointHook(CheckpointHook):
         ValueError: for an ``out_dir`` of remote storage, e.g. ``'s3://bucket'``, or a backend of mmengine.
     """
 
+    keep_ckpt_ids: Deque[int]  # of mmengine: the steps whose checkpoints are kept
+
     def __init__(
-        self, *args, backend_args: Optional[dict] = None, file_client_args: Optional[dict] = None, **kwargs
+        self, *args: Any, backend_args: Optional[dict] = None, file_client_args: Optional[dict] = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, backend_args=dict(backend='atomic'), **kwargs)
         out_dir = self.out_dir if '://' in str(self.out_dir) else None
@@ -47,29 +44,9 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        model = unwrapped_model(runner)
-        # Weights, and the two moments of Adam.
-        needed = 3 * sum(value.numel() * value.element_size() for value in model.state_dict().values())
-        Path(self.out_dir).mkdir(parents=True, exist_ok=True)
         if is_main_process():
-            remove_scratch_files(Path(self.out_dir))
+            prepare_folder(Path(self.out_dir), unwrapped_model(runner))
             remove_scratch_files(Path(runner.work_dir))
-        free = shutil.disk_usage(self.out_dir).free
-        if is_main_process() and free < needed:
-            raise OSError(
-                f'{self.out_dir} has {free / 2**20:.0f} MB left, but a checkpoint needs about {needed / 2**20:.0f} MB; '
-                'make room, or choose another --work-dir'
-            )
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Resume with the optimiser's kernels as configured, ``fused`` or not.
-
-        torch would take those of the checkpoint, and then fail in mixed precision.
-        """
-        if isinstance(runner.optim_wrapper, OptimWrapper):  # there is none in a test
-            for group in checkpoint.get('optimizer', {}).get('param_groups', ()):
-                if 'fused' in group:
-                    group['fused'] = runner.optim_wrapper.optimizer.defaults.get('fused')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Save, then point to it, then remove what is outdated; each on its own leaves the folder usable."""

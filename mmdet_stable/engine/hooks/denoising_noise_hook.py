@@ -6,6 +6,8 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmdet_stable.models.layers import DNQueryGenerator
+
 from .model import unwrapped_model
 
 SHAPES = {
@@ -44,13 +46,7 @@ class DenoisingNoiseHook(Hook):
         self.until = until
 
     def before_train(self, runner: Runner) -> None:
-        model = unwrapped_model(runner)
-        generator = getattr(model, 'dn_query_generator', None)
-        if not hasattr(generator, 'noise_factor'):
-            raise ValueError(
-                f'DenoisingNoiseHook needs a model with a DNQueryGenerator; {type(model).__name__} has '
-                f'{type(generator).__name__}: set type="DNQueryGenerator" in model.dn_cfg, or remove the hook'
-            )
+        generator = self.generator(runner)
         if generator.negatives == 'near' and min(self.start, self.end) == 0:
             raise ValueError(
                 f'start={self.start}, end={self.end}: without noise, negatives="near" are the same queries as the '
@@ -59,12 +55,24 @@ class DenoisingNoiseHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         factor = self.factor(runner.iter / max(runner.max_iters - 1, 1))
-        unwrapped_model(runner).dn_query_generator.noise_factor = factor
+        self.generator(runner).noise_factor = factor
         runner.message_hub.update_scalar('train/denoising_noise', factor)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint['meta']['denoising_noise'] = unwrapped_model(runner).dn_query_generator.noise_factor
+        checkpoint['meta']['denoising_noise'] = self.generator(runner).noise_factor
 
     def factor(self, progress: float) -> float:
         """The factor at a share of the training from 0 to 1."""
         return self.start + (self.end - self.start) * self.shape(min(progress / self.until, 1.0))
+
+    @staticmethod
+    def generator(runner: Runner) -> DNQueryGenerator:
+        """What makes the denoising queries of the runner's model."""
+        model = unwrapped_model(runner)
+        generator = getattr(model, 'dn_query_generator', None)
+        if generator is None or not hasattr(generator, 'noise_factor'):
+            raise ValueError(
+                f'DenoisingNoiseHook needs a model with a DNQueryGenerator; {type(model).__name__} has '
+                f'{type(generator).__name__}: set type="DNQueryGenerator" in model.dn_cfg, or remove the hook'
+            )
+        return generator

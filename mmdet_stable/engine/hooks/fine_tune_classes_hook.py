@@ -41,7 +41,7 @@ class FineTuneClassesHook(Hook):
         if theirs is None or list(theirs) != list(ours or ()):
             fitted = fit_class_weights(model, state_dict, ours, theirs)
             if fitted:
-                kept = [ours[row] for row in shared_rows(ours, theirs)]
+                kept = [name for name in ours or () if name in (theirs or ())]
                 runner.logger.warning(
                     f'The checkpoint has other classes than this model. Kept: {", ".join(kept) or "none"}; the other '
                     f'rows of these weights start afresh: {", ".join(fitted)}'
@@ -100,7 +100,7 @@ def has_row_of_no_class(model: nn.Module, name: str) -> bool:
     """Whether the last row of a class weight is a softmax's background, or the "unknown" of DN-DETR, of which the
     content of all its matching queries is made.
     """
-    weight, owner = model.state_dict()[name], model.get_submodule(name[: CLASS_WEIGHTS.search(name).start()])
+    weight, owner = model.state_dict()[name], model.get_submodule(CLASS_WEIGHTS.split(name, maxsplit=1)[0])
     return len(weight) > getattr(owner, 'num_classes', len(weight))
 
 

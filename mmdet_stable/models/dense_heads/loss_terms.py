@@ -184,7 +184,7 @@ class ClassTerm:
             return logits.new_zeros(logits.shape[:3]).index_put(matches.query, values)
 
         if isinstance(loss_cls, PositionSupervisedLoss):
-            scores = logits.detach()[(*matches.query, gt_labels)].sigmoid()
+            scores = logits.detach()[matches.query + (gt_labels,)].sigmoid()
             position_targets = self._rescaled(loss_cls.f1(quality, scores), group, targets)
             loss = loss_cls.loss_for_targets(logits, labels, at_matches(position_targets), reduction_override='none')
         elif isinstance(loss_cls, QualityFocalLoss):

@@ -92,9 +92,9 @@ class FusedConditionalAttention(ConditionalAttention):
     ) -> Tuple[Tensor, None]:
         """Attention of (B, Q, E) to (B, S, E) with values (B, S, D), where E is D, or 2 * D in cross-attention; masks
         as in :class:`SelfAttention`. Returns (B, Q, D), and None in place of attention weights."""
-        parts = (tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for tokens in (query, key, value))
+        q, k, v = (tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for tokens in (query, key, value))
         mask = attention_mask(attn_mask, key_padding_mask, self.num_heads)
-        output = scaled_dot_product_attention(*parts, mask, self.attn_drop.p if self.training else 0.0)
+        output = scaled_dot_product_attention(q, k, v, mask, self.attn_drop.p if self.training else 0.0)
         return self.out_proj(output.transpose(1, 2).flatten(2)), None
 
 

@@ -97,7 +97,8 @@ class StableHungarianAssigner(HungarianAssigner):
         inds = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device, non_blocking=True)
         parts = inds.split([found.shape[1] for found in pairs], dim=1)
         return [
-            Matches(*part.unbind(), len(group.logits), skipped_images=skipped) for group, part in zip(groups, parts)
+            Matches(part[0], part[1], part[2], part[3], len(group.logits), skipped_images=skipped)
+            for group, part in zip(groups, parts)
         ]
 
     def assign(
