@@ -114,7 +114,7 @@ class ConfigWriter:
 
     def set(self, settings: Mapping[str, Any], why: str) -> None:
         """Change settings of the model, and note those that were different."""
-        for key, before, value in different(settings, self.cfg.model):
+        for key, before, value in different(dict(settings), self.cfg.model):
             if before is None and key not in DEFAULTS and isinstance(value, type(None)):
                 continue
             _assign(self.cfg.model, key.split('.'), value)

@@ -10,7 +10,7 @@ import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Tuple
+from typing import IO, Any, Dict, Iterator, List, Mapping, Tuple
 
 import numpy as np
 import torch
@@ -70,8 +70,8 @@ class Inert:
     Its attributes are those of the object, ``inert_arguments`` what its class would have been called with.
     """
 
-    def __new__(cls, *arguments: Any, **_: Any) -> collections.OrderedDict:
-        data = collections.OrderedDict()
+    def __new__(cls, *arguments: Any, **_: Any) -> Any:
+        data: Any = collections.OrderedDict()
         data.inert_arguments = arguments
         return data
 
@@ -172,11 +172,11 @@ def _globals(path: Path, start: bytes) -> Iterator[str]:
         raise WeightsError(f'{path} is cut off or damaged ({_first_line(error)}). Copy or download it again') from error
 
 
-def _globals_of_pickles(file: BinaryIO, number: int) -> Iterator[str]:
+def _globals_of_pickles(file: IO[bytes], number: int) -> Iterator[str]:
     for _ in range(number):
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name in ('GLOBAL', 'INST'):
-                module, name = argument.split(' ', 1)
+                module, name = str(argument).split(' ', 1)
                 module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
                 yield f'{module}.{name}'
 
@@ -184,15 +184,15 @@ def _globals_of_pickles(file: BinaryIO, number: int) -> Iterator[str]:
 class _ArrayUnpickler(pickle.Unpickler):
     """Reads pickles of numpy arrays; everything else that they name becomes :class:`Inert`."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: IO[bytes], path: Path) -> None:
         super().__init__(file, encoding='latin1')  # as numpy asks for arrays that Python 2 wrote
         self.path = path
         self.inert: List[str] = []
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ('numpy.core.multiarray', 'numpy._core.multiarray') and name in ('_reconstruct', 'scalar'):
-            multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
-            return getattr(multiarray, name)
+            core: Any = getattr(np, '_core', None) or np.core
+            return getattr(core.multiarray, name)
         known = {
             'numpy.ndarray': np.ndarray,
             'numpy.dtype': np.dtype,

@@ -1,7 +1,7 @@
 """Tells families of published weights apart, by names and shapes alone."""
 
 import re
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional
 
 from torch import Tensor
 
@@ -50,7 +50,7 @@ def in_our_names(weights: Mapping[str, Tensor]) -> Optional[str]:
     return found[0] if len(found) == 1 else None
 
 
-def _fits(weights: Mapping[str, Tensor], mark) -> bool:
+def _fits(weights: Mapping[str, Tensor], mark: Any) -> bool:
     return all(_any(weights, name) for name in mark.has) and not any(_any(weights, name) for name in mark.lacks)
 
 

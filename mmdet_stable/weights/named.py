@@ -109,7 +109,7 @@ def kept_files(name: str) -> Kept:
 
 def download_path(entry: Named) -> Path:
     """Where the published file is kept, or to be put by hand."""
-    file = entry.file or entry.url.rsplit('/', 1)[-1]
+    file = entry.file or str(entry.url).rsplit('/', 1)[-1]
     return Path(torch.hub.get_dir()) / 'checkpoints' / f'{entry.publisher}-{file}'
 
 

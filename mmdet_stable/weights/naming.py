@@ -56,12 +56,12 @@ def to_ours(weights: Mapping[str, Tensor], family: Family) -> Renamed:
 def _tensor(ours: str, entries: List[Tuple[str, Rule, int]], weights: Mapping[str, Tensor], result: Renamed) -> Tensor:
     """The tensor that all published names of one of ours agree in."""
     name, rule, _ = entries[0]
-    operation = OPERATIONS.get(rule.op)
+    operation = OPERATIONS.get(rule.op or '')
     if rule.op == 'stacked':
         parts = [weights[other] for other, _, _ in sorted(entries, key=lambda entry: entry[2])]
         if len(entries) != 3:
             raise WeightsError(f'{ours} is put together from three tensors, of which only {name} and so on are there')
-        return operation.read(parts)
+        return OPERATIONS[rule.op].read(parts)
     for other, _, _ in entries[1:]:
         if not torch.equal(weights[other], weights[name]):
             raise WeightsError(
@@ -107,7 +107,7 @@ def to_published(weights: Mapping[str, Tensor], family: Family, facts: FrozenSet
         if not found:
             result.left_over[name] = tensor
         for names, rule in found:
-            operation = OPERATIONS.get(rule.op)
+            operation = OPERATIONS.get(rule.op or '')
             parts = operation.write(tensor, len(names)) if operation else [tensor]
             result.weights.update(zip(names, parts))
     _zero_neck_biases(result, weights, translation, facts)

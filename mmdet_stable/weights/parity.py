@@ -4,7 +4,7 @@ import copy
 import json
 from itertools import combinations
 from pathlib import Path
-from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ def compare_recorded(source: Path, config: Optional[str], arrays: Mapping[str, n
             the last decoder layer.
     """
     converted = to_ours(read(Path(source)), config)
-    model = model_of(converted.cfg)
+    model: Any = model_of(converted.cfg)
     model.load_state_dict(converted.weights)
     image = torch.from_numpy(arrays['image']).float()
     pixels = (image - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
@@ -167,7 +167,7 @@ def load_parts(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def compare(
-    model: nn.Module, features: Tuple[Tensor, ...], shape: Tuple[int, ...], logits: np.ndarray, boxes: np.ndarray
+    model: Any, features: Tuple[Tensor, ...], shape: Tuple[int, ...], logits: np.ndarray, boxes: np.ndarray
 ) -> Compared:
     """Outputs of the last decoder layer beside recorded ones.
 
@@ -178,7 +178,7 @@ def compare(
     if wanted[0].shape[-1] == 91:
         wanted = (wanted[0][..., list(USED_ROWS)], wanted[1])
     found = outputs(model, features, shape)
-    result = Compared(*map(_difference, found, wanted))
+    result = compared(found, wanted)
     ties = near_ties(model, features, shape, wanted[0].shape[1]) if not result.good else []
     for number in range(1, min(len(ties), MOST_TIES) + 1):
         for swapped in combinations(ties, number):
@@ -189,23 +189,28 @@ def compare(
             rows = [*order, *range(len(order), len(content))]
             try:
                 model.query_embedding.weight.data.copy_(content[rows])
-                found = [value[:, order] for value in outputs(model, features, shape)]
+                logits_of_all, boxes_of_all = outputs(model, features, shape)
             finally:
                 model.query_embedding.weight.data.copy_(content)
-            other = Compared(*map(_difference, found, wanted), swapped=swapped)
+            other = compared((logits_of_all[:, order], boxes_of_all[:, order]), wanted, swapped)
             if other.good:
                 return other
     return result
 
 
-def outputs(model: nn.Module, features: Tuple[Tensor, ...], shape: Tuple[int, ...]) -> Tuple[Tensor, Tensor]:
+def compared(found: Tuple[Tensor, Tensor], wanted: Tuple[Tensor, Tensor], swapped: Tuple[int, ...] = ()) -> Compared:
+    """Differences of logits and boxes."""
+    return Compared(_difference(found[0], wanted[0]), _difference(found[1], wanted[1]), swapped)
+
+
+def outputs(model: Any, features: Tuple[Tensor, ...], shape: Tuple[int, ...]) -> Tuple[Tensor, Tensor]:
     """Logits (B, Q, C) and boxes (B, Q, 4) of the last decoder layer, for images that fill the batch's shape."""
     with torch.no_grad():
         logits, boxes = model.bbox_head(**model.forward_transformer(features, _samples(features, shape)))
     return logits[-1], boxes[-1]
 
 
-def near_ties(model: nn.Module, features: Tuple[Tensor, ...], shape: Tuple[int, ...], num_queries: int) -> List[int]:
+def near_ties(model: Any, features: Tuple[Tensor, ...], shape: Tuple[int, ...], num_queries: int) -> List[int]:
     """Ranks of proposals whose score, in some image, is hardly above that of the next one."""
     if not getattr(model, 'as_two_stage', False) or not hasattr(model, 'query_embedding'):
         return []
@@ -213,8 +218,7 @@ def near_ties(model: nn.Module, features: Tuple[Tensor, ...], shape: Tuple[int, 
         encoder_inputs, _ = model.pre_transformer(features, _samples(features, shape))
         tokens, _ = model.gen_encoder_output_proposals(**model.forward_encoder(**encoder_inputs))
         logits = model.bbox_head.cls_branches[model.decoder.num_layers](tokens)
-    is_dino = logits.shape[-1] > 1 and hasattr(model.decoder, 'norm')
-    scores = logits.amax(-1) if is_dino else logits[..., 0]
+    scores = logits[..., 0] if model.class_agnostic_encoder else logits.amax(-1)
     best = scores.topk(num_queries, dim=1).values
     close = (best[:, :-1] - best[:, 1:] < NEAR_TIE * best.abs().max()).any(0)
     return close.nonzero().flatten().tolist()

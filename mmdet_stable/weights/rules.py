@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Dict, FrozenSet, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -198,7 +198,11 @@ def _written(template: str, values: Mapping[str, str], every: bool = False) -> I
     forms = [_alternatives(name) if every else _alternatives(name)[:1] for name in free]
     for chosen in itertools.product(*forms):
         known = {**values, **dict(zip(free, chosen))}
-        yield BRACES.sub(lambda match, known=known: known[match[1]], template)
+        yield BRACES.sub(partial(_named, known), template)
+
+
+def _named(values: Mapping[str, str], match: 're.Match[str]') -> str:
+    return values[match[1]]
 
 
 def _part(rule: Rule, values: Mapping[str, str]) -> int:

@@ -1,7 +1,7 @@
 """What weights in our names say about the model that they belong to, as settings of its config."""
 
 import re
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from torch import Tensor
 
@@ -76,13 +76,13 @@ def size_settings(weights: Weights, kind: str, heads: Optional[int] = None) -> S
         )
     heads = heads or PUBLISHED_HEADS
     settings = {**_backbone(weights), **transformer_settings(weights, width, heads, num_levels(weights))}
-    rows = len(weights['query_embedding.weight']) if 'query_embedding.weight' in weights else None
     if kind == 'h_deformable_detr':
         settings['one_to_many.num_queries'] = ONE_TO_MANY
-        rows -= ONE_TO_MANY
-    if rows is not None:
-        settings['num_queries'] = rows
-    head = weights.get('bbox_head.fc_cls.weight', weights.get('bbox_head.cls_branches.0.weight'))
+    if 'query_embedding.weight' in weights:
+        rows = len(weights['query_embedding.weight'])
+        settings['num_queries'] = rows - (ONE_TO_MANY if kind == 'h_deformable_detr' else 0)
+    shared = 'bbox_head.fc_cls.weight' in weights
+    head = weights['bbox_head.fc_cls.weight' if shared else 'bbox_head.cls_branches.0.weight']
     settings['bbox_head.num_classes'] = len(head) - (kind == 'detr')  # which scores background, too
     return settings
 
@@ -150,7 +150,7 @@ def _swin(weights: Weights) -> Settings:
     }
 
 
-def _count(names: Sequence[str], pattern: str) -> int:
+def _count(names: Iterable[str], pattern: str) -> int:
     return max((int(match[1]) + 1 for match in map(re.compile(pattern).match, names) if match), default=0)
 
 
