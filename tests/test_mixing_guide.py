@@ -12,11 +12,11 @@ from tests.utils import ROOT, build, samples, shrink
 EXAMPLES = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'mixing.md').read_text(), flags=re.S)
 
 
-def test_there_are_four_examples():
-    assert len(EXAMPLES) == 4
+def test_there_are_five_examples():
+    assert len(EXAMPLES) == 5
 
 
-@pytest.mark.parametrize('text', EXAMPLES, ids=['cost', 'loss_and_cost', 'fusion', 'hooks'])
+@pytest.mark.parametrize('text', EXAMPLES, ids=['cost', 'loss_and_cost', 'denoising', 'fusion', 'hooks'])
 def test_example_trains_and_predicts(text, tmp_path):
     path = tmp_path / 'example.py'
     path.write_text(text)
@@ -27,7 +27,9 @@ def test_example_trains_and_predicts(text, tmp_path):
     shrink(cfg, width=256)  # hard-coded in mmdet's detectors
     model = build(cfg).train()
     images, batch = torch.randn(2, 3, 64, 96), samples((2, 1), (64, 96))
-    total, _ = model.parse_losses(model.loss(images, batch))
+    losses = model.loss(images, batch)
+    assert ('d0.dn_loss_cls' in losses) == (cfg.type in ('DNConditionalDETR', 'DINO'))
+    total, _ = model.parse_losses(losses)
     total.backward()
     assert total.isfinite()
     assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]

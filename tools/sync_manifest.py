@@ -34,25 +34,62 @@ COLLECTIONS = {
 }
 README = """# Configs
 
-Written by `python tools/sync_manifest.py` from `manifest.yml`; edit that file, not this one.
+`python tools/sync_manifest.py` writes this page from `manifest.yml`; edit that file, not this one.
 
-All AP values below are **published** ones, on COCO val2017: from the paper of
-[Stable-DINO](https://arxiv.org/abs/2304.04742) and, where a table is called dn, of
-[DN-DETR](https://arxiv.org/abs/2203.01305). We have trained none of these configs on COCO. An empty cell is not
-printed in the paper, or not legible in our copy of it. A gain is counted from the row named beside it.
+All AP values below are **published** ones, on COCO val2017. They are from the paper of
+[Stable-DINO](https://arxiv.org/abs/2304.04742) and, where a table is called dn, from that of
+[DN-DETR](https://arxiv.org/abs/2203.01305). We have trained none of these configs on COCO. A cell is empty where the
+value is not printed in the paper, or not legible in our copy of it. A gain is counted from the row named beside it.
 
-```bash
-tools/dist_train.sh configs/ablations/table7/f1_s3.py 8            # one row
-python tools/analysis/ablation_table.py work_dirs                  # your results beside the paper's
-python tools/analysis/ablation_table.py --run --tables 7 --gpus 8  # every row of a table that is not finished yet
-```
-
-A config is a small difference from its `_base_`; `manifest.yml` lists which settings differ, and a test compares. Rows
+A config is a small difference from its `_base_`. `manifest.yml` lists which settings differ, and a test compares. Rows
 of equal settings share one config. Files in `_base_/` are inherited like any other; what several models share stands
 there under names of its own, as mmengine lets only one base set `model`: `model = _base_.five_scales`.
 
-`demo_digits.py`, `demo_digits_dn_detr.py` and `demo_digits_deformable.py` belong to no table: they are the small models
-of digit scenes; as `--overlay` they make the rows of their family as small.
+## Reproduce the tables
+
+Every published row of Stable-DINO, Stable-Deformable-DETR, Stable-H-DETR and DN-DETR, and of their baselines, is one
+config, from the five scales of Table 2 to each function and weight of Tables 7 to 9.
+
+```bash
+python tools/analysis/ablation_table.py --list                       # rows, configs, published values
+tools/dist_train.sh configs/ablations/table7/f1_s3.py 8              # one row: row 5 of Table 7
+python tools/analysis/ablation_table.py work_dirs --tables 7         # your results beside the paper's
+python tools/analysis/ablation_table.py --run --tables 7 --gpus 8 --seeds 60 61   # all that is missing
+```
+
+A sweep (`--run`) may be stopped and repeated at will. It finds what is done, also by hand, by mmengine's own logs under
+`--work-root`.
+
+The same can be done at a size for 2 cores, on digit scenes. An overlay makes the rows of its family as small as the
+demo: `demo_digits.py` any row of Tables 2 and 6 to 9 with four scales and ResNet-50, `demo_digits_dn_detr.py` those of
+DN-DETR with ResNet-50, and `demo_digits_deformable.py` those of Table 5. These three configs belong to no table.
+
+```bash
+python tools/make_digit_scenes.py
+python tools/analysis/ablation_table.py --run --rows 6.1 6.2 6.3 6.6 6.7 \\
+    --overlay configs/demo_digits.py --work-root work_dirs/small
+python tools/benchmarks/convergence.py                               # AP against epochs, three seeds, table and plot
+```
+
+[Benchmarks](../docs/benchmarks.md#does-stable-matching-help-at-small-scale) has what came out of both here.
+"""
+CITE = """## Cite
+
+```bibtex
+@inproceedings{liu2023stable,
+  title     = {Detection Transformer with Stable Matching},
+  author    = {Liu, Shilong and Ren, Tianhe and Chen, Jiayu and Zeng, Zhaoyang and Zhang, Hao and Li, Feng and
+               Li, Hongyang and Huang, Jun and Su, Hang and Zhu, Jun and Zhang, Lei},
+  booktitle = {ICCV},
+  year      = {2023}
+}
+@inproceedings{li2022dn,
+  title     = {DN-DETR: Accelerate DETR Training by Introducing Query DeNoising},
+  author    = {Li, Feng and Zhang, Hao and Liu, Shilong and Guo, Jian and Ni, Lionel M. and Zhang, Lei},
+  booktitle = {CVPR},
+  year      = {2022}
+}
+```
 """
 
 
@@ -88,7 +125,7 @@ def readme(rows: List[Row]) -> str:
         heading = f'Table {table}' if table.isdigit() else table
         note = f'{group[0].note}\n\n' if group[0].note else ''
         text.append(f'## {heading}: {group[0].title}\n\n{note}{GithubFlavoredMarkdownTable(lines).table}\n')
-    return '\n'.join(text)
+    return '\n'.join([*text, CITE])
 
 
 def metafile(rows: List[Row]) -> str:
