@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.hub import get_config
 
+from mmdet_stable import weights
 from mmdet_stable.datasets import write_digit_scenes
 from tests.utils import ROOT, build, samples, shrink, shrunk
 
@@ -59,7 +60,7 @@ def test_own_data_trains(tmp_path, monkeypatch):
 
 def test_detecting(tmp_path, monkeypatch):
     """The code as it stands, but for the names of config, weights and image."""
-    (code,) = [block for block in BLOCKS if 'DetInferencer' in block]
+    (code,) = [block for block in BLOCKS if 'street.jpg' in block]
     data = write_digit_scenes(tmp_path / 'scenes', num_train=1, num_val=1)
     cfg = Config.fromfile(ROOT / 'configs' / 'demo_digits.py')
     meta = dict(dataset_meta=dict(classes=cfg.digit_classes))
@@ -118,3 +119,16 @@ def test_assigner_in_mmdets_detr():
         results.append(model.loss(torch.ones(1, 3, 64, 64), samples((3,), (64, 64))))
     for name, value in results[0].items():
         torch.testing.assert_close(results[1][name], value, msg=name)
+
+
+def test_published_weights(tmp_path, monkeypatch):
+    """The code as it stands, with a demo model in place of the download."""
+    (code,) = [block for block in BLOCKS if 'photo.jpg' in block]
+    data = write_digit_scenes(tmp_path / 'scenes', num_train=1, num_val=1)
+    config = ROOT / 'configs' / 'demo_digits.py'
+    cfg = Config.fromfile(config)
+    torch.save(dict(state_dict=build(cfg.model).state_dict(), meta={}), tmp_path / 'weights.pth')
+    monkeypatch.setattr(weights, 'fetch', {'dino-r50-12e': weights.Kept(tmp_path / 'weights.pth', config)}.get)
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace('photo.jpg', str(data / 'val' / '000001.png')), {})
+    assert (tmp_path / 'outputs' / 'vis' / '000001.png').stat().st_size > 1000
