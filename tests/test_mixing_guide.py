@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from mmdet.registry import HOOKS
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 
 from tests.utils import ROOT, build, samples, shrink
@@ -21,6 +22,7 @@ def test_example_trains_and_predicts(text, tmp_path):
     path = tmp_path / 'example.py'
     path.write_text(text)
     cfg = Config.fromfile(path)
+    DetLocalVisualizer.get_instance('guide')  # as the Runner has one when it builds hooks
     for hook in cfg.default_hooks.values():
         HOOKS.build(hook)
     cfg = cfg.model

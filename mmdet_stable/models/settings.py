@@ -28,7 +28,7 @@ def check_detector(name: str, settings: Mapping[str, Any]) -> None:
     """
     head = settings.get('bbox_head') or {}
     test_cfg = settings.get('test_cfg')
-    num_queries = settings.get('num_queries', NUM_QUERIES)
+    num_queries = settings.get('num_queries', NUM_QUERIES) * max(settings.get('num_patterns') or 0, 1)
     _raise_for(
         name,
         [

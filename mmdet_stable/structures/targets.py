@@ -23,7 +23,7 @@ class BatchTargets(NamedTuple):
         whwh: (B, 4) width, height, width, height in pixels of what normalised boxes refer to: the image, or the
             padded input.
         num_gts: boxes of each image. Python integers, so that reading them never waits for the device.
-        img_shapes: (height, width) of each image without the batch's padding, on the host.
+        img_shapes: (height, width) of the same, on the host.
         img_names: what error messages call each image: its file, where known.
     """
 
@@ -98,6 +98,6 @@ class BatchTargets(NamedTuple):
             valid=valid.to(device, non_blocking=True),
             whwh=whwh,
             num_gts=num_gts,
-            img_shapes=tuple(tuple(meta['img_shape'][:2]) for meta in img_metas),
+            img_shapes=tuple(tuple(size) for size in sizes),
             img_names=tuple(names),
         )

@@ -53,7 +53,6 @@ class SetLossHead(DETRHead):
         **kwargs: Any,
     ) -> None:
         check_head(type(self).__name__, dict(kwargs, loss_cls=loss_cls, dn_cls_loss_weight=dn_cls_loss_weight))
-        check_head(type(self).__name__, dict(kwargs, loss_cls=loss_cls, dn_cls_loss_weight=dn_cls_loss_weight))
         super().__init__(*args, loss_cls=loss_cls, **kwargs)
         if self.train_cfg and not isinstance(self.assigner, StableHungarianAssigner):
             raise ValueError(

@@ -53,7 +53,7 @@ class LayerwiseHead(SetLossHead):
 
     def forward(self, hidden_states: Tensor, references: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
         """From states (K, B, Q, D) and at least K references (B, Q, 2 or 4), those that each layer starts from."""
-        layers = [self.forward_layer(index, *inputs) for index, inputs in enumerate(zip(hidden_states, references))]
+        layers = [self.forward_layer(layer, states, references[layer]) for layer, states in enumerate(hidden_states)]
         logits, boxes = zip(*layers)
         return torch.stack(logits), torch.stack(boxes)
 

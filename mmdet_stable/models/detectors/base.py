@@ -126,11 +126,11 @@ class StableDetector(DetectionTransformer):
         Raises:
             ValueError: for a head that would not know which ground truths are shown, and where.
         """
-        self.check_head('the queries of DNQueryGenerator')
+        self.require_set_loss_head('the queries of DNQueryGenerator')
         sizes = dict(num_classes=self.bbox_head.num_classes, embed_dims=self.embed_dims)
-        return MODELS.build(dict(dict(type='DNQueryGenerator', **sizes), **dn_cfg))
+        return MODELS.build({'type': 'DNQueryGenerator', **dn_cfg, **sizes})
 
-    def check_head(self, queries: str) -> None:
+    def require_set_loss_head(self, queries: str) -> None:
         """Raise ``ValueError`` for a head that cannot supervise such queries."""
         if not isinstance(self.bbox_head, SetLossHead):
             raise ValueError(

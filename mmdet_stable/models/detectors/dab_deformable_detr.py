@@ -43,6 +43,7 @@ class DABDeformableDETR(DeformableDetector):
         return DABDeformableDecoder(**cfg)
 
     def init_queries(self) -> None:
+        self.init_proposals()
         self.query_embedding = nn.Embedding(self.num_queries, self.embed_dims - self.has_indicator)
         if not self.as_two_stage:
             self.anchor_embedding = nn.Embedding(self.num_queries, 4)

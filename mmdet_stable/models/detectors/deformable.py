@@ -36,7 +36,7 @@ class DeformableDetector(StableDetector, DeformableDETR):
         self.one_to_many = OneToMany.from_cfg(one_to_many)
         super().__init__(*args, **kwargs)
         if self.one_to_many is not None:
-            self.check_head('one-to-many queries')
+            self.require_set_loss_head('one-to-many queries')
 
     def build_encoder(self, cfg: ConfigType) -> MemoryFusionEncoder:
         return MemoryFusionEncoder(**cfg)
@@ -50,15 +50,22 @@ class DeformableDetector(StableDetector, DeformableDETR):
         self.decoder = self.build_decoder(self.decoder)
         self.embed_dims = self.encoder.embed_dims
         self._check_widths()
-        self.init_queries()
         self.level_embed = nn.Parameter(torch.empty(self.num_feature_levels, self.embed_dims))
+        self.init_queries()
+
+    def init_queries(self) -> None:
+        """Create what content and positions of the queries come from, :meth:`init_proposals` among it.
+
+        Optimisers number parameters in the order in which they are created, so that an interrupted training can only be
+        resumed where that order stays.
+        """
+        raise NotImplementedError
+
+    def init_proposals(self) -> None:
+        """Create what two-stage detectors turn the memory into proposals by."""
         if self.as_two_stage:
             self.memory_trans_fc = nn.Linear(self.embed_dims, self.embed_dims)
             self.memory_trans_norm = nn.LayerNorm(self.embed_dims)
-
-    def init_queries(self) -> None:
-        """Create what content and positions of the queries come from."""
-        raise NotImplementedError
 
     def _check_widths(self) -> None:
         widths = dict(

@@ -54,6 +54,7 @@ class StableDeformableDETR(DeformableDetector):
             self.query_embedding = nn.Embedding(self.num_queries, 2 * self.embed_dims)  # position and content
             self.reference_points_fc = nn.Linear(self.embed_dims, 2)
             return
+        self.init_proposals()
         self.pos_trans_fc = nn.Linear(2 * self.embed_dims, 2 * self.embed_dims)
         self.pos_trans_norm = nn.LayerNorm(2 * self.embed_dims)
         if self.mixed_selection:

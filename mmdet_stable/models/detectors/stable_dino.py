@@ -8,6 +8,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
 
+from mmdet_stable.models.dense_heads import SetLossHead
 from mmdet_stable.models.layers import DinoDecoder
 from mmdet_stable.structures import QueryPlan
 
@@ -76,6 +77,7 @@ class StableDINO(DeformableDetector):
 
     def init_queries(self) -> None:
         self.query_embedding = nn.Embedding(self.num_queries, self.embed_dims)
+        self.init_proposals()
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -91,4 +93,4 @@ class StableDINO(DeformableDetector):
 
     def plan_for_head(self, plan: QueryPlan) -> Dict[str, Any]:
         """The plan, or for mmdet's ``DINOHead`` the numbers of denoising queries and groups."""
-        return super().plan_for_head(plan) or dict(dn_meta=plan.dn_meta)
+        return super().plan_for_head(plan) if isinstance(self.bbox_head, SetLossHead) else dict(dn_meta=plan.dn_meta)

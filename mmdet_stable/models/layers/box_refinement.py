@@ -21,8 +21,8 @@ def refined_boxes(
         states: (..., D) decoder states or encoder tokens.
         references: (..., 4) boxes or (..., 2) centres, normalised; broadcast to the states. None for offsets from
             nothing, as in DETR.
-        sigmoid_eps: how close to 0 and 1 references may come before their inverse is cut off: 1e-5 in Deformable-DETR
-            and MaskDINO, 1e-3 in DINO.
+        sigmoid_eps: how close to 0 and 1 references may come before their inverse is cut off; 1e-5 or 1e-3 in mmdet's
+            decoders and heads, which differ.
 
     Returns:
         (..., 4) boxes, normalised cxcywh, float32 (or float64 for such states).

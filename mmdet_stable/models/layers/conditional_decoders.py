@@ -12,21 +12,32 @@ from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from .box_refinement import refined_boxes
+from .deformable_decoders import require_all_layers
 from .transformer_layers import ConditionalDecoderLayer, DABDecoderLayer, EncoderLayer
 
 
 class ConditionalEncoder(DetrTransformerEncoder):
-    """Encoder of DETR and Conditional DETR."""
+    """Encoder of DETR and Conditional DETR.
+
+    Raises:
+        ValueError: for ``num_cp``.
+    """
 
     def _init_layers(self) -> None:
+        refuse_checkpointing(self.num_cp)
         self.layers = ModuleList([EncoderLayer(**self.layer_cfg) for _ in range(self.num_layers)])
         self.embed_dims = self.layers[0].embed_dims
 
 
 class DABEncoder(DABDetrTransformerEncoder):
-    """Encoder of DAB-DETR, where the content of a token scales its position."""
+    """Encoder of DAB-DETR, where the content of a token scales its position.
+
+    Raises:
+        ValueError: for ``num_cp``.
+    """
 
     def _init_layers(self) -> None:
+        refuse_checkpointing(self.num_cp)
         self.layers = ModuleList([EncoderLayer(**self.layer_cfg) for _ in range(self.num_layers)])
         self.embed_dims = self.layers[0].embed_dims
         self.query_scale = MLP(self.embed_dims, self.embed_dims, self.embed_dims, 2)
@@ -39,6 +50,7 @@ class ConditionalDecoder(ConditionalDetrTransformerDecoder):
     """
 
     def _init_layers(self) -> None:
+        require_all_layers(self.return_intermediate)
         self.layers = ModuleList([ConditionalDecoderLayer(**self.layer_cfg) for _ in range(self.num_layers)])
         self.embed_dims = self.layers[0].embed_dims
         self.post_norm = build_norm_layer(self.post_norm_cfg, self.embed_dims)[1]
@@ -111,12 +123,15 @@ class DABDecoder(DABDetrTransformerDecoder):
                 f'decoder.query_scale_type={self.query_scale_type!r}, decoder.query_dim={self.query_dim}: known are '
                 f'{list(scales)}, and 2 or 4'
             )
+        if self.with_modulated_hw_attn and self.query_dim != 4:
+            raise ValueError('decoder.with_modulated_hw_attn=True modulates by the size of boxes: set query_dim=4')
+        require_all_layers(self.return_intermediate)
         self.layers = ModuleList([DABDecoderLayer(**self.layer_cfg) for _ in range(self.num_layers)])
         self.embed_dims = self.layers[0].embed_dims
         self.post_norm = build_norm_layer(self.post_norm_cfg, self.embed_dims)[1]
         self.query_scale = scales[self.query_scale_type]()
         self.ref_point_head = MLP(self.query_dim // 2 * self.embed_dims, self.embed_dims, self.embed_dims, 2)
-        if self.with_modulated_hw_attn and self.query_dim == 4:
+        if self.with_modulated_hw_attn:
             self.ref_anchor_head = MLP(self.embed_dims, self.embed_dims, 2, 2)
         self.keep_query_pos = self.layers[0].keep_query_pos
         if not self.keep_query_pos:
@@ -176,6 +191,12 @@ class DABDecoder(DABDetrTransformerDecoder):
         width, height = (self.ref_anchor_head(query).sigmoid() / boxes[..., 2:]).split(1, dim=-1)
         y, x = centre.chunk(2, dim=-1)
         return torch.cat([y * height, x * width], -1)
+
+
+def refuse_checkpointing(num_cp: int) -> None:
+    """Raise ``ValueError`` for an encoder of a single map, whose layers keep little."""
+    if num_cp > 0:
+        raise ValueError(f'encoder.num_cp={num_cp}: only deformable encoders checkpoint their layers, leave it out')
 
 
 def leave_out_later_positions(layers: ModuleList) -> None:

@@ -32,8 +32,7 @@ class DeformableDecoder(DeformableDetrTransformerDecoder):
         super().__init__(*args, **kwargs)
 
     def _init_layers(self) -> None:
-        if not self.return_intermediate:
-            raise ValueError('decoder.return_intermediate=False: every decoder layer is supervised, set it to True')
+        require_all_layers(self.return_intermediate)
         if self.post_norm_cfg is not None:
             raise ValueError(f'decoder.post_norm_cfg={self.post_norm_cfg}: this decoder has none, set it to None')
         self.layers = ModuleList([DeformableDecoderLayer(**self.layer_cfg) for _ in range(self.num_layers)])
@@ -150,3 +149,9 @@ class DABDeformableDecoder(DinoDecoder):
     def query_position(self, index: int, query: Tensor, boxes: Tensor, query_pos: Optional[Tensor]) -> Tensor:
         position = super().query_position(index, query, boxes, query_pos)
         return position if index == 0 else position * self.query_scale(query)
+
+
+def require_all_layers(return_intermediate: bool) -> None:
+    """Raise ``ValueError`` for a decoder that would return its last layer alone."""
+    if not return_intermediate:
+        raise ValueError('decoder.return_intermediate=False: every decoder layer is supervised, set it to True')

@@ -32,7 +32,7 @@ def focal_cost(scores: Tensor, alpha: float = 0.25, gamma: float = 2.0, eps: flo
 
 
 def position_modulator(giou: Tensor, power: float = 0.5, valid: Optional[Tensor] = None) -> Tensor:
-    """``((giou + 1) / 2) ** power``, rescaled so that the best pair of each image (and branch) has 1.
+    """``((giou + 1) / 2) ** power``, rescaled so that the best pair of each image (and layer) has 1.
 
     Args:
         giou: (..., G, Q) in [-1, 1], one image (and layer) per leading index.

@@ -259,3 +259,19 @@ def test_losses_at_test_time():
     model = deformable(detector='HDeformableDETR', one_to_many=dict(ONE_TO_MANY, num_queries=8)).eval()
     losses = model.loss(IMAGES, samples((3, 1), (64, 96)))
     assert not [key for key in losses if 'o2m_' in key] and sum(losses.values()).isfinite()
+
+
+def test_order_of_parameters_stays():
+    """Optimisers number parameters by it: in another order, interrupted trainings could not be resumed."""
+
+    def order(model):
+        names = [name.split('.')[0] for name, _ in model.named_parameters()]
+        return [name for name in dict.fromkeys(names) if name not in ('backbone', 'neck', 'bbox_head')]
+
+    proposals = ['level_embed', 'encoder', 'decoder', 'memory_trans_fc', 'memory_trans_norm']
+    two_stage = [*proposals, 'pos_trans_fc', 'pos_trans_norm']
+    assert order(deformable()) == two_stage
+    h_detr = deformable(detector='HDeformableDETR', one_to_many=ONE_TO_MANY)
+    assert order(h_detr) == [*two_stage, 'query_embedding']
+    dino = ['level_embed', 'encoder', 'decoder', 'query_embedding', *proposals[3:], 'dn_query_generator']
+    assert order(build(tiny_model_cfg(STABLE_DINO))) == dino
