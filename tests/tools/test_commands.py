@@ -115,8 +115,8 @@ def on_trained_models(page):
 
 
 @pytest.mark.parametrize('page,number', [('docs/figures.md', 9), ('README.md', 3), ('configs/README.md', 2)])
-def test_commands_on_trained_models(page, number, trained, folder, tmp_path, monkeypatch, capsys):
-    """In place of the pages' work dirs stand small ones, of four images; pictures go elsewhere."""
+def test_commands_on_trained_models(page, number, trained, folder, options_of, tmp_path, monkeypatch, capsys):
+    """In place of the pages' work dirs stand small ones, of four images; pictures go elsewhere; nobody is asked."""
     found = on_trained_models(page)
     assert len(found) == number
     monkeypatch.chdir(tmp_path)
@@ -128,6 +128,8 @@ def test_commands_on_trained_models(page, number, trained, folder, tmp_path, mon
     for words in found:
         words = [str(places.get(word, word)) for word in words]
         words = [word.replace('docs/figures/', f'{tmp_path}/') for word in words]
+        if '--trust' in options_of(words[0], monkeypatch, capsys) and '--trust' not in words:
+            words.append('--trust')
         if '--index' in words:
             words[words.index('--index') + 1] = image_with_digits(folder)
         with pytest.raises(SystemExit) if 'ablation_table' in words[0] else nullcontext() as ended:
