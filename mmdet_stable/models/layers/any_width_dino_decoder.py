@@ -11,8 +11,11 @@ class AnyWidthDinoDecoder(DinoTransformerDecoder):
     """mmdet's DINO decoder, whose query positions are encoded with half the embedding width instead of a fixed 128.
 
     At width 256 it computes what mmdet's does. The width must be divisible by 4: half of it encodes each box
-    coordinate, in pairs of sine and cosine.
+    coordinate, in pairs of sine and cosine. A subclass may set another ``logit_eps``, the epsilon of the inverse
+    sigmoid of reference boxes.
     """
+
+    logit_eps = 1e-3
 
     def _init_layers(self) -> None:
         super()._init_layers()
@@ -71,7 +74,7 @@ class AnyWidthDinoDecoder(DinoTransformerDecoder):
                 reference_points=scaled_points,
                 **kwargs,
             )
-            refined = (reg_branch(query) + inverse_sigmoid(reference_points, eps=1e-3)).sigmoid()
+            refined = (reg_branch(query) + inverse_sigmoid(reference_points, eps=self.logit_eps)).sigmoid()
             states.append(self.norm(query))
             references.append(refined)
             reference_points = refined.detach()
