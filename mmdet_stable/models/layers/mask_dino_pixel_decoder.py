@@ -120,8 +120,8 @@ class MaskDINOPixelDecoder(BaseModule):
         attended = encoder['layer_cfg']['self_attn_cfg']['num_levels']
         if attended != num_levels:
             raise ValueError(
-                f'pixel_decoder.num_levels={num_levels}, but its encoder.layer_cfg.self_attn_cfg.num_levels={attended}; '
-                'set both to the same'
+                f'pixel_decoder.num_levels={num_levels}, but its encoder.layer_cfg.self_attn_cfg.num_levels='
+                f'{attended}; set both to the same'
             )
 
     def _in_order(self, fine_to_coarse: Sequence) -> list:
@@ -153,9 +153,7 @@ class MaskDINOPixelDecoder(BaseModule):
             ValueError: for another number of maps.
         """
         if len(feats) != 4:
-            raise ValueError(
-                f'the pixel decoder takes 4 maps, res2 to res5, got {len(feats)}; see backbone.out_indices'
-            )
+            raise ValueError(f'pixel decoder: takes 4 maps, res2 to res5, got {len(feats)}; see backbone.out_indices')
         maps = self._encoded(self._inputs(feats))
         finest = maps[0] if self.level_order == 'low2high' else maps[-1]
         lateral = self.lateral_convs[0](feats[0])
