@@ -2,12 +2,15 @@
 
 import json
 import re
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 import numpy as np
+import torch
+from mmdet.models.detectors import DeformableDETR
 from torch import Tensor, nn
 
-from mmdet_stable.models.layers import MaskDINOPixelDecoder
+from mmdet_stable.models.dense_heads import MaskDINOPredictor
+from mmdet_stable.models.layers import AnyWidthDinoDecoder, MaskDINOPixelDecoder, initial_boxes, select_tokens
 from tests.utils import GOLDEN, tensor
 
 PARTS = dict(pixel_decoder='pixel_decoder.', predictor='predictor.')
@@ -67,3 +70,79 @@ def pixel_decoder(data: Dict[str, np.ndarray], **overrides) -> MaskDINOPixelDeco
         ),
     )
     return load(MaskDINOPixelDecoder(**{**settings, **overrides}), reference_state(data, 'pixel_decoder')).eval()
+
+
+class _Decoder(AnyWidthDinoDecoder):
+    logit_eps = 1e-5
+
+
+class GoldenMaskDINO:
+    """Pixel decoder, query selection, decoder and predictor of a golden file, put together from tensors."""
+
+    def __init__(self, data: Dict[str, np.ndarray]) -> None:
+        self.data, self.meta = data, meta_of(data)
+        state = reference_state(data, 'predictor')
+        width, classes = self.meta['hidden_dim'], self.meta['num_classes']
+        self.two_stage = self.meta.get('two_stage', True)
+        self.pixel_decoder = pixel_decoder(data)
+        softmax = self.meta.get('semantic_ce_loss', False)
+        self.predictor = MaskDINOPredictor(classes, width, self.meta['mask_dim'], softmax)
+        load(self.predictor, state)
+        attention = dict(embed_dims=width, num_heads=self.meta['heads'], dropout=0.0)
+        self.decoder = _Decoder(
+            num_layers=self.meta['dec_layers'],
+            return_intermediate=True,
+            layer_cfg=dict(
+                self_attn_cfg=attention,
+                cross_attn_cfg=dict(attention, num_levels=self.meta['total_levels']),
+                ffn_cfg=dict(embed_dims=width, feedforward_channels=self.meta['ff'], ffn_drop=0.0),
+            ),
+            post_norm_cfg=None,
+        )
+        load(self.decoder, state)
+        self.label_embedding = load(nn.Embedding(classes, width), state, 'label_embedding.')
+        if self.two_stage:
+            self.memory_trans_fc = load(nn.Linear(width, width), state, 'memory_trans_fc.')
+            self.memory_trans_norm = load(nn.LayerNorm(width), state, 'memory_trans_norm.')
+        else:
+            self.query_feat = nn.Parameter(state['query_feat.weight'])
+            self.query_embed = nn.Parameter(state['query_embed.weight'])
+
+    def __call__(self, dn_content: Optional[Tensor] = None, dn_boxes: Optional[Tensor] = None, mask=None) -> None:
+        """Sets ``outputs``, ``tokens``, ``encoder`` (predictions or None) and ``layers`` (predictions), denoising
+        queries (B, T, D) and their boxes (B, T, 4) before the sigmoid, first."""
+        maps = self.maps = [feat.requires_grad_() for feat in maps_of(self.data)]
+        self.outputs = self.pixel_decoder(maps)
+        memory, shapes = self.outputs.memory()
+        features, norm = self.outputs.mask_features, self.decoder.norm
+        self.tokens = self.encoder = None
+        if self.two_stage:
+            proposals = DeformableDETR.gen_encoder_output_proposals(self, memory, None, torch.tensor(shapes))
+            branches = self.predictor.cls, self.predictor.reg
+            self.tokens = select_tokens(*proposals, *branches, self.meta['num_queries'])
+            self.encoder = self.predictor.predict_tokens(norm, self.tokens)
+            box_type = self.meta['initialize_box_type']
+            embeddings = self.encoder.mask_embeddings[0]
+            content = self.tokens.content.detach()
+            boxes = initial_boxes(self.tokens.boxes_unact, embeddings, features, box_type)
+        else:
+            content, boxes = (value.expand(len(memory), -1, -1) for value in (self.query_feat, self.query_embed))
+        if dn_content is not None:
+            content, boxes = torch.cat([dn_content, content], 1), torch.cat([dn_boxes, boxes], 1)
+        shapes = torch.tensor(shapes)
+        states, references = self.decoder(
+            query=content,
+            value=memory,
+            key_padding_mask=None,
+            self_attn_mask=mask,
+            reference_points=boxes.sigmoid(),
+            spatial_shapes=shapes,
+            level_start_index=shapes.prod(1).cumsum(0) - shapes.prod(1),
+            valid_ratios=torch.ones(len(memory), len(shapes), 2),
+            reg_branches=[self.predictor.reg] * self.meta['dec_layers'],
+        )
+        self.layers = self.predictor.predict_layers(norm, content, states, references)
+
+    def masks(self, embeddings: Tensor) -> Tensor:
+        """(..., B, Q, h, w) logits of mask embeddings (..., B, Q, E)."""
+        return torch.einsum('...bqe,behw->...bqhw', embeddings, self.outputs.mask_features)

@@ -1,3 +1,4 @@
+from .mask_dino_predictor import MaskDINOPredictor, MaskPredictions
 from .set_loss import LossGroup, SetLoss
 from .set_loss_head import SetLossHead
 from .stable_heads import (
@@ -9,6 +10,8 @@ from .stable_heads import (
 )
 
 __all__ = [
+    'MaskDINOPredictor',
+    'MaskPredictions',
     'LossGroup',
     'SetLoss',
     'SetLossHead',
