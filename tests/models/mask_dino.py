@@ -2,16 +2,26 @@
 
 import json
 import re
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from mmdet.models.detectors import DeformableDETR
+from mmdet.models.layers import inverse_sigmoid
 from torch import Tensor, nn
 
 from mmdet_stable.models.dense_heads import MaskDINOPredictor
-from mmdet_stable.models.layers import AnyWidthDinoDecoder, MaskDINOPixelDecoder, initial_boxes, select_tokens
-from tests.utils import GOLDEN, tensor
+from mmdet_stable.models.layers import (
+    AnyWidthDinoDecoder,
+    DNQueryGenerator,
+    MaskDINOPixelDecoder,
+    initial_boxes,
+    select_tokens,
+)
+from mmdet_stable.models.layers.denoising import centre_size_noise, flip_labels
+from mmdet_stable.models.layers.mask_dino_queries import LOGIT_EPS
+from mmdet_stable.structures import BatchTargets, DenoisingLayout
+from tests.utils import GOLDEN, golden_samples, tensor
 
 PARTS = dict(pixel_decoder='pixel_decoder.', predictor='predictor.')
 
@@ -146,3 +156,39 @@ class GoldenMaskDINO:
     def masks(self, embeddings: Tensor) -> Tensor:
         """(..., B, Q, h, w) logits of mask embeddings (..., B, Q, E)."""
         return torch.einsum('...bqe,behw->...bqhw', embeddings, self.outputs.mask_features)
+
+    def denoising(self) -> Tuple[Tensor, Tensor, Tensor, DenoisingLayout, BatchTargets]:
+        """Content, boxes before the sigmoid and attention mask from the recorded draws; layout, and the targets."""
+        data, meta = self.data, self.meta
+        batch = golden_samples(data, scale=1000)
+        targets = BatchTargets.from_instances([s.gt_instances for s in batch], [s.metainfo for s in batch])
+        generator = DNQueryGenerator(
+            meta['num_classes'],
+            meta['hidden_dim'],
+            meta['num_queries'],
+            num_queries=meta['dn_num'],
+            indicator=False,
+            ignore_padding=False,
+        )
+        generator.label_embedding = self.label_embedding
+        layout = generator.layout(targets)
+        labels, boxes = layout.spread(targets.labels, targets.boxes_cxcywh)
+        valid = layout.valid('cpu')[..., None]
+        flip = tensor(data['train.rand_label_p'])
+        random_labels = torch.zeros(len(flip), dtype=torch.long)
+        random_labels[flip < 0.2] = tensor(data['train.randint_label'])
+        spread = (layout.num_slots, targets.num_gts)
+        labels = flip_labels(labels, spread_draws(flip, *spread), spread_draws(random_labels, *spread), 0.2)
+        draws = spread_draws(tensor(data['train.rand_box']) * 2 - 1, *spread)
+        boxes = centre_size_noise(boxes, draws, (0.4, 0.4))
+        boxes = inverse_sigmoid(boxes, eps=LOGIT_EPS) * valid
+        mask = generator.attention_mask(layout, torch.device('cpu'))
+        return generator.content(labels) * valid, boxes, mask, layout, targets
+
+
+def spread_draws(recorded: Tensor, num_slots: int, num_gts: Sequence[int]) -> Tensor:
+    """Draws for the ground truths of all images in a row, group after group, as (B, T, ...) with zeros in padding."""
+    recorded = recorded.reshape(-1, sum(num_gts), *recorded.shape[1:])
+    images = recorded.split(list(num_gts), 1)
+    padded = [torch.cat([im, im.new_zeros(len(im), num_slots - im.shape[1], *im.shape[2:])], 1) for im in images]
+    return torch.stack([im.flatten(0, 1) for im in padded])

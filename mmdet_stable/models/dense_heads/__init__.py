@@ -10,9 +10,9 @@ from .stable_heads import (
 )
 
 __all__ = [
+    'LossGroup',
     'MaskDINOPredictor',
     'MaskPredictions',
-    'LossGroup',
     'SetLoss',
     'SetLossHead',
     'StableConditionalDETRHead',

@@ -1,3 +1,4 @@
+from .mask_point_loss import MaskPairs, PointSampler, mask_ious, mask_losses, mask_point_losses
 from .position_supervised_loss import (
     POSITION_TARGETS,
     PositionSupervisedLoss,
@@ -10,9 +11,14 @@ from .position_supervised_loss import (
 
 __all__ = [
     'POSITION_TARGETS',
+    'MaskPairs',
+    'PointSampler',
     'PositionSupervisedLoss',
     'PositionTarget',
     'exponential',
+    'mask_ious',
+    'mask_losses',
+    'mask_point_losses',
     'position_supervised_loss',
     'rescale_targets',
     'sine',

@@ -1,0 +1,163 @@
+"""Losses of matched masks at points where they are uncertain (arXiv:2112.01527 Sec. 3.3, as used by MaskDINO)."""
+
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from mmdet_stable.utils.mask_targets import MaskTargets, sample_maps
+
+Draw = Callable[..., Tensor]  # torch.rand, or recorded draws
+
+
+class MaskPairs(NamedTuple):
+    """Matched pairs of one image, of any branches.
+
+    Attributes:
+        embeddings: (M, E) mask embeddings of the queries, with gradient.
+        mask_features: (E, h, w) of the image, with gradient.
+        rows: (M,) int64, the ground truths' rows in ``MaskTargets``.
+    """
+
+    embeddings: Tensor
+    mask_features: Tensor
+    rows: Tensor
+
+
+class PointSampler:
+    """Chooses P points of each pair's mask: mostly the most uncertain ones of a random choice, some at random.
+
+    Args:
+        num_points: P.
+        oversample_ratio: ``int(oversample_ratio * P)`` candidates are drawn, at least P.
+        importance_sample_ratio: ``int(importance_sample_ratio * P)`` points are the candidates whose logits are nearest
+            to 0; the others are new random ones.
+        share_candidates: whether all pairs of an image draw from the same candidates. Then the features are sampled
+            once for all of them, and masks of (h, w) are not needed; otherwise each pair has candidates of its own, as
+            in the released code.
+
+    Raises:
+        ValueError: for settings out of range.
+    """
+
+    def __init__(
+        self,
+        num_points: int = 12544,
+        oversample_ratio: float = 3.0,
+        importance_sample_ratio: float = 0.75,
+        share_candidates: bool = True,
+    ) -> None:
+        if num_points < 1 or oversample_ratio < 1 or not 0 <= importance_sample_ratio <= 1:
+            raise ValueError(
+                f'num_points={num_points} must be at least 1, oversample_ratio={oversample_ratio} at least 1, and '
+                f'importance_sample_ratio={importance_sample_ratio} between 0 and 1'
+            )
+        self.num_points = num_points
+        self.num_candidates = int(num_points * oversample_ratio)
+        self.num_uncertain = int(num_points * importance_sample_ratio)
+        self.share_candidates = share_candidates
+
+    def __call__(self, pairs: MaskPairs, rand: Draw = torch.rand) -> Tuple[Tensor, Tensor]:
+        """The points (M, P, 2) of M pairs, x and y in [0, 1], and their logits (M, P), these with gradient.
+
+        Args:
+            rand: draws the candidates, (M, 3P, 2), and then, unless all points are uncertain ones, the random points,
+                (M, P - 0.75P, 2); with ``share_candidates`` one row for all pairs.
+        """
+        num_rows = 1 if self.share_candidates else len(pairs.embeddings)
+        device = pairs.embeddings.device
+        candidates = rand(num_rows, self.num_candidates, 2, device=device)
+        num_random = self.num_points - self.num_uncertain
+        further = rand(num_rows, num_random, 2, device=device) if num_random else candidates[:, :0]
+        choose = self._of_shared if self.share_candidates else self._of_own
+        return choose(pairs, candidates, further)
+
+    def _of_own(self, pairs: MaskPairs, candidates: Tensor, further: Tensor) -> Tuple[Tensor, Tensor]:
+        masks = pair_masks(pairs)[:, None]
+        with torch.no_grad():
+            inds = self._most_uncertain(sample_maps(masks, candidates)[:, 0])
+            points = torch.cat([candidates.gather(1, inds[..., None].expand(-1, -1, 2)), further], 1)
+        return points, sample_maps(masks, points)[:, 0]
+
+    def _of_shared(self, pairs: MaskPairs, candidates: Tensor, further: Tensor) -> Tuple[Tensor, Tensor]:
+        all_points = torch.cat([candidates, further], 1)
+        logits = pairs.embeddings @ sample_maps(pairs.mask_features[None], all_points)[0]
+        inds = self._most_uncertain(logits.detach()[:, : self.num_candidates])
+        random_inds = torch.arange(self.num_candidates, all_points.shape[1], device=inds.device)
+        inds = torch.cat([inds, random_inds.expand(len(inds), -1)], 1)
+        return all_points[0, inds], logits.gather(1, inds)
+
+    def _most_uncertain(self, logits: Tensor) -> Tensor:
+        """(M, 0.75P) indices into the candidates of logits (M, 3P)."""
+        return logits.abs().topk(self.num_uncertain, 1, largest=False, sorted=False).indices
+
+
+def pair_masks(pairs: MaskPairs) -> Tensor:
+    """(M, h, w) mask logits of the pairs."""
+    size = pairs.mask_features.shape[1:]
+    return (pairs.embeddings @ pairs.mask_features.flatten(1)).unflatten(1, size)
+
+
+def mask_losses(logits: Tensor, targets: Tensor) -> Tuple[Tensor, Tensor]:
+    """Losses of M masks from P points of each.
+
+    Args:
+        logits: (M, P).
+        targets: (M, P) in [0, 1].
+
+    Returns:
+        (M,) binary cross-entropy, mean over the points, and (M,) dice ``1 - (2 * s.g + 1) / (sum(s) + sum(g) + 1)``.
+    """
+    cross_entropy = binary_cross_entropy_with_logits(logits, targets, reduction='none').mean(1)
+    scores = logits.sigmoid()
+    dice = 1 - (2 * (scores * targets).sum(1) + 1) / (scores.sum(1) + targets.sum(1) + 1)
+    return cross_entropy, dice
+
+
+def mask_point_losses(
+    images: Sequence[MaskPairs], targets: MaskTargets, sampler: PointSampler, rand: Draw = torch.rand
+) -> Tuple[Tensor, Tensor]:
+    """Losses of all matched pairs of B images, in float32.
+
+    Args:
+        images: the pairs of each image, those of all branches together.
+
+    Returns:
+        Cross-entropy and dice (M,) each, image by image, in the order of the pairs. Without any pair they are empty,
+        and still hang on the graph.
+    """
+    losses: List[Tuple[Tensor, Tensor]] = []
+    for pairs in images:
+        pairs = MaskPairs(pairs.embeddings.float(), pairs.mask_features.float(), pairs.rows)
+        if len(pairs.rows) == 0:
+            nothing = (pairs.embeddings @ pairs.mask_features.flatten(1)[:, :1]).sum(1)
+            losses.append((nothing, nothing))
+            continue
+        points, logits = sampler(pairs, rand)
+        losses.append(mask_losses(logits, targets.sample(pairs.rows, points)))
+    cross_entropy, dice = zip(*losses)
+    return torch.cat(cross_entropy), torch.cat(dice)
+
+
+@torch.no_grad()
+def mask_ious(images: Sequence[MaskPairs], averages: Tensor, pairs_at_a_time: Optional[int] = 64) -> Tensor:
+    """IoU of the predicted masks of matched pairs with their ground truths, on the grid of the mask features.
+
+    Args:
+        images: as in :func:`mask_point_losses`.
+        averages: (N, h, w) of ``MaskTargets.averages``, what share of each cell a ground truth covers.
+
+    Returns:
+        (M,) in [0, 1], detached: a positive logit counts as a whole cell.
+    """
+    ious = []
+    for pairs in images:
+        for start in range(0, len(pairs.rows), pairs_at_a_time):
+            part = slice(start, start + pairs_at_a_time)
+            masks = pair_masks(MaskPairs(pairs.embeddings[part].float(), pairs.mask_features.float(), pairs.rows[part]))
+            covered = averages[pairs.rows[part]]
+            positive = (masks > 0).float()
+            both = (positive * covered).sum((1, 2))
+            ious.append(both / (positive.sum((1, 2)) + covered.sum((1, 2)) - both).clamp(min=1e-6))
+    return torch.cat(ious) if ious else averages.new_zeros(0)

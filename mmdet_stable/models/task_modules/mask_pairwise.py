@@ -1,0 +1,120 @@
+"""What mask costs ask of every (ground truth, query) pair, at points instead of pixels (arXiv:2206.02777 Sec. 3.3)."""
+
+from functools import cached_property
+from typing import Iterator, Tuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from mmdet_stable.utils.mask_targets import MaskTargets, sample_maps
+
+
+class MaskPairwise:
+    """Cross-entropy, dice and overlap of the masks of S branches and B images, in float32, without gradient.
+
+    A mask is compared at P random points of the image. Sampling is linear: the logits of Q queries at the points are
+    their embeddings times the features sampled there, so that no mask of (h, w) is ever made. Values in padded ground
+    truths are finite and meaningless.
+
+    Args:
+        embeddings: (S, B, Q, E) mask embeddings.
+        mask_features: (B, E, h, w), shared by all branches.
+        targets: of the same B images.
+        points: (1, B, P, 2), shared by all branches, in which case targets and features are sampled once; or (S, B, P,
+            2), drawn for each branch, as in the released code. x and y lie in [0, 1].
+
+    Raises:
+        ValueError: for another number of branches in ``points``.
+    """
+
+    def __init__(self, embeddings: Tensor, mask_features: Tensor, targets: MaskTargets, points: Tensor) -> None:
+        if points.shape[0] not in (1, len(embeddings)):
+            raise ValueError(f'points of {len(points)} branches for {len(embeddings)}: give one for all, or one each')
+        self.embeddings = embeddings.detach().float()
+        self.mask_features = mask_features.detach().float()
+        self.targets = targets
+        self.points = points
+
+    @cached_property
+    def cross_entropy(self) -> Tensor:
+        """(S, B, G, Q) binary cross-entropy, mean over the points."""
+        return self._terms[0]
+
+    @cached_property
+    def dice(self) -> Tensor:
+        """(S, B, G, Q) ``1 - (2 * s.g + 1) / (sum(s) + sum(g) + 1)`` of the scores s and targets g, in [0, 1]."""
+        return self._terms[1]
+
+    @cached_property
+    def iou(self) -> Tensor:
+        """(S, B, G, Q) IoU of positive logits with targets of at least a half, at the points; coarse for small objects.
+
+        0 where neither has a point.
+        """
+        overlaps = self._empty()
+        with torch.autocast(overlaps.device.type, enabled=False):
+            for branch, (features, targets) in enumerate(self._samples()):
+                positive = (self.embeddings[branch] @ features > 0).float().transpose(1, 2)
+                inside = (targets >= 0.5).float()
+                both = inside @ positive
+                either = inside.sum(2)[..., None] + positive.sum(1)[:, None] - both
+                overlaps[branch] = both / either.clamp(min=1)
+        return overlaps
+
+    @cached_property
+    def _terms(self) -> Tuple[Tensor, Tensor]:
+        cross_entropy, dice = self._empty(), self._empty()
+        with torch.autocast(dice.device.type, enabled=False):
+            for branch, (features, targets) in enumerate(self._samples()):
+                cross_entropy[branch], dice[branch] = pair_terms(self.embeddings[branch], features, targets)
+        return cross_entropy, dice
+
+    def _samples(self) -> Iterator[Tuple[Tensor, Tensor]]:
+        """Features (B, E, P) and targets (B, G, P) of one branch after another."""
+        rows = self.targets.padded_rows()
+        for points in self.points:
+            samples = sample_maps(self.mask_features, points), self.targets.sample(rows, points[:, None])
+            yield samples
+        for _ in range(len(self.embeddings) - len(self.points)):
+            yield samples
+
+    def _empty(self) -> Tensor:
+        num_branches, num_images, num_queries = self.embeddings.shape[:3]
+        return self.embeddings.new_empty(num_branches, num_images, max(self.targets.num_gts), num_queries)
+
+
+def pair_terms(embeddings: Tensor, features: Tensor, targets: Tensor) -> Tuple[Tensor, Tensor]:
+    """Cross-entropy and dice (B, G, Q) of embeddings (B, Q, E), features (B, E, P) and targets (B, G, P)."""
+    logits = embeddings @ features  # (B, Q, P)
+    # x.g of all pairs, without the logits: the embeddings times (features.g), which is only (B, E, G).
+    products = (features @ targets.transpose(1, 2)).transpose(1, 2) @ embeddings.transpose(1, 2)
+    cross_entropy = (softplus(logits).sum(2)[:, None] - products) / features.shape[2]
+    scores = logits.sigmoid_()
+    both = targets @ scores.transpose(1, 2)
+    either = scores.sum(2)[:, None] + targets.sum(2)[..., None]
+    return cross_entropy, 1 - (2 * both + 1) / (either + 1)
+
+
+def random_points(
+    num_branches: int, num_images: int, num_points: int, device: torch.device, shared: bool = True
+) -> Tensor:
+    """Uniform points for :class:`MaskPairwise`: (1, B, P, 2) where branches share them, or (S, B, P, 2)."""
+    return torch.rand(1 if shared else num_branches, num_images, num_points, 2, device=device)
+
+
+def with_stuff_costs(box_costs: Tensor, is_thing: Tensor, valid: Tensor) -> Tensor:
+    """Box costs in which stuff, whose boxes mean little, costs the same for all queries.
+
+    Args:
+        box_costs: (S, B, G, Q), L1 or GIoU.
+        is_thing: (B, G) bool; False for stuff.
+        valid: (B, G) bool; False in padding.
+
+    Returns:
+        The same with the mean over all things of the image in the rows of stuff; 0 in images without things.
+    """
+    counted = (is_thing & valid)[..., None]
+    total = box_costs.masked_fill(~counted, 0).sum((-2, -1), keepdim=True)
+    number = counted.sum((-2, -1), keepdim=True) * box_costs.shape[-1]
+    return torch.where(is_thing[..., None], box_costs, total / number.clamp(min=1))
