@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import reduce
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -30,20 +31,25 @@ def meta_of(data: Dict[str, np.ndarray]) -> dict:
     return json.loads(str(data['meta']))
 
 
-def reference_state(data: Dict[str, np.ndarray], part: str) -> Dict[str, Tensor]:
-    """The weights of ``'pixel_decoder'`` or ``'predictor'`` (all that is not pixel decoder) under our names."""
+def our_names(data: Dict[str, np.ndarray], part: str) -> Dict[str, str]:
+    """The reference's names of ``'pixel_decoder'`` or ``'predictor'`` (all that is not pixel decoder), and ours."""
     keymap = json.loads((GOLDEN / 'keymap_maskdino_to_mmdet.json').read_text())['map']
-    state = {}
-    for key, value in data.items():
+    names = {}
+    for key in data:
         name = key[3:]
         if key.startswith('sd.') and name.startswith(PARTS[part]):
             layer = re.search(r'\.layers\.(\d+)\.', name)
-            if name not in keymap and layer:  # all layers are named alike
-                name = name.replace(layer[0], '.layers.0.')
-                state[keymap[name].replace('layers.0.', f'layers.{layer[1]}.', 1)] = tensor(value)
-            elif name in keymap:
-                state[keymap[name]] = tensor(value)
-    return state
+            if name in keymap:
+                names[name] = keymap[name]
+            elif layer and name.replace(layer[0], '.layers.0.') in keymap:  # all layers are named alike
+                ours = keymap[name.replace(layer[0], '.layers.0.')]
+                names[name] = ours.replace('layers.0.', f'layers.{layer[1]}.', 1)
+    return names
+
+
+def reference_state(data: Dict[str, np.ndarray], part: str) -> Dict[str, Tensor]:
+    """The recorded weights under our names."""
+    return {ours: tensor(data[f'sd.{name}']) for name, ours in our_names(data, part).items()}
 
 
 def load(module: nn.Module, state: Dict[str, Tensor], prefix: str = '') -> nn.Module:
@@ -115,8 +121,8 @@ class GoldenMaskDINO:
             self.memory_trans_fc = load(nn.Linear(width, width), state, 'memory_trans_fc.')
             self.memory_trans_norm = load(nn.LayerNorm(width), state, 'memory_trans_norm.')
         else:
-            self.query_feat = nn.Parameter(state['query_feat.weight'])
-            self.query_embed = nn.Parameter(state['query_embed.weight'])
+            self.query_feat = load(nn.Embedding(self.meta['num_queries'], width), state, 'query_feat.')
+            self.query_embed = load(nn.Embedding(self.meta['num_queries'], 4), state, 'query_embed.')
 
     def __call__(self, dn_content: Optional[Tensor] = None, dn_boxes: Optional[Tensor] = None, mask=None) -> None:
         """Sets ``outputs``, ``tokens``, ``encoder`` (predictions or None) and ``layers`` (predictions), denoising
@@ -136,7 +142,8 @@ class GoldenMaskDINO:
             content = self.tokens.content.detach()
             boxes = initial_boxes(self.tokens.boxes_unact, embeddings, features, box_type)
         else:
-            content, boxes = (value.expand(len(memory), -1, -1) for value in (self.query_feat, self.query_embed))
+            learned = self.query_feat.weight, self.query_embed.weight
+            content, boxes = (value.expand(len(memory), -1, -1) for value in learned)
         if dn_content is not None:
             content, boxes = torch.cat([dn_content, content], 1), torch.cat([dn_boxes, boxes], 1)
         shapes = torch.tensor(shapes)
@@ -152,6 +159,17 @@ class GoldenMaskDINO:
             reg_branches=[self.predictor.reg] * self.meta['dec_layers'],
         )
         self.layers = self.predictor.predict_layers(norm, content, states, references)
+
+    def grad(self, name: str) -> Tensor:
+        """Gradient of a parameter by the reference's name."""
+        part = name.split('.')[0]
+        name = our_names(self.data, part)[name]
+        modules = [self.pixel_decoder] if part == 'pixel_decoder' else [self.predictor, self.decoder, self]
+        for module in modules:
+            found = reduce(lambda node, key: getattr(node, key, None), name.split('.'), module)
+            if found is not None:
+                return found.grad
+        raise KeyError(name)
 
     def masks(self, embeddings: Tensor) -> Tensor:
         """(..., B, Q, h, w) logits of mask embeddings (..., B, Q, E)."""

@@ -1,4 +1,5 @@
 from .mask_dino_predictor import MaskDINOPredictor, MaskPredictions
+from .mask_inference import ImagePredictions, ImageSizes, MaskInference
 from .set_loss import LossGroup, SetLoss
 from .set_loss_head import SetLossHead
 from .stable_heads import (
@@ -10,8 +11,11 @@ from .stable_heads import (
 )
 
 __all__ = [
+    'ImagePredictions',
+    'ImageSizes',
     'LossGroup',
     'MaskDINOPredictor',
+    'MaskInference',
     'MaskPredictions',
     'SetLoss',
     'SetLossHead',

@@ -92,12 +92,13 @@ class MaskDINOPredictor(BaseModule):
                 (``initial_pred=False``), so that S = K.
             states: (K, B, Q, D) of the decoder's layers, after its norm.
             references: (K + 1, B, Q, 4) boxes, the initial ones first. Each layer refines those before it; the initial
-                ones are the boxes of the queries before the decoder, and have no gradient.
+                ones are the boxes of the queries before the decoder. They have a gradient only where they are learned,
+                that is, without query selection.
         """
         boxes = self.boxes(states, references[:-1])
         if content is not None:
             states = torch.cat([content[None], states])
-            boxes = torch.cat([references[:1].detach(), boxes])
+            boxes = torch.cat([references[:1], boxes])
         logits, embeddings = self(states, norm)
         return MaskPredictions(logits, boxes, embeddings)
 
