@@ -1,4 +1,4 @@
-from .mask_point_loss import MaskPairs, PointSampler, mask_ious, mask_losses, mask_point_losses
+from .mask_point_loss import MaskPairs, PointSampler, mask_ious, mask_losses, mask_point_losses, pairs_by_image
 from .position_supervised_loss import (
     POSITION_TARGETS,
     PositionSupervisedLoss,
@@ -19,6 +19,7 @@ __all__ = [
     'mask_ious',
     'mask_losses',
     'mask_point_losses',
+    'pairs_by_image',
     'position_supervised_loss',
     'rescale_targets',
     'sine',

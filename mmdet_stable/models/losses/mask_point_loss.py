@@ -2,6 +2,7 @@
 
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -91,6 +92,21 @@ class PointSampler:
     def _most_uncertain(self, logits: Tensor) -> Tensor:
         """(M, 0.75P) indices into the candidates of logits (M, 3P)."""
         return logits.abs().topk(self.num_uncertain, 1, largest=False, sorted=False).indices
+
+
+def pairs_by_image(groups: Sequence[Tuple[int, Sequence[int]]]) -> List[np.ndarray]:
+    """Where the pairs of each image stand, among the pairs of all groups, without asking the device.
+
+    Args:
+        groups: of each, how many layers it has, and how many pairs each of B images has in a layer. Its pairs stand
+            layer by layer, in each of which image by image, as in ``Matches``.
+
+    Returns:
+        For each image, the indices of its pairs, ascending.
+    """
+    images = [np.tile(np.repeat(np.arange(len(counts)), counts), num_layers) for num_layers, counts in groups]
+    image_of_pair = np.concatenate(images)
+    return [np.flatnonzero(image_of_pair == image) for image in range(len(groups[0][1]))]
 
 
 def pair_masks(pairs: MaskPairs) -> Tensor:

@@ -1,4 +1,4 @@
-from .mask_pairwise import MaskPairwise, random_points, with_stuff_costs
+from .mask_pairwise import MaskPairwise, MaskSamples, random_points, with_stuff_costs
 from .match_costs import PositionModulatedFocalCost, add_costs, focal_cost, position_modulator
 from .pairwise import Pairwise, aligned_iou_and_giou
 from .position_metric import metric_modulator, position_quality
@@ -6,6 +6,7 @@ from .stable_hungarian_assigner import StableHungarianAssigner
 
 __all__ = [
     'MaskPairwise',
+    'MaskSamples',
     'Pairwise',
     'PositionModulatedFocalCost',
     'StableHungarianAssigner',

@@ -10,6 +10,41 @@ from torch.nn.functional import softplus
 from mmdet_stable.utils.mask_targets import MaskTargets, sample_maps
 
 
+class MaskSamples:
+    """Mask features and ground-truth masks of B images at P points, to be compared by :class:`MaskPairwise`.
+
+    One object serves all branches of a training step, so that points that they share are sampled once.
+
+    Args:
+        mask_features: (B, E, h, w), shared by all branches.
+        targets: of the same B images.
+        points: (1, B, P, 2), shared by all branches, or (S, B, P, 2), drawn for each branch, as in the released code.
+            x and y lie in [0, 1].
+    """
+
+    def __init__(self, mask_features: Tensor, targets: MaskTargets, points: Tensor) -> None:
+        self.mask_features = mask_features.detach()
+        self.targets = targets
+        self.points = points
+
+    @property
+    def shared(self) -> bool:
+        """Whether branches share the points."""
+        return len(self.points) == 1
+
+    @cached_property
+    def _of_all(self) -> Tuple[Tensor, Tensor]:
+        return self._sampled(self.points[0])
+
+    def of(self, branch: int) -> Tuple[Tensor, Tensor]:
+        """Features (B, E, P) and targets (B, G, P), in float32, at the points of a branch."""
+        return self._of_all if self.shared else self._sampled(self.points[branch])
+
+    def _sampled(self, points: Tensor) -> Tuple[Tensor, Tensor]:
+        rows = self.targets.padded_rows()
+        return sample_maps(self.mask_features.float(), points), self.targets.sample(rows, points[:, None])
+
+
 class MaskPairwise:
     """Cross-entropy, dice and overlap of the masks of S branches and B images, in float32, without gradient.
 
@@ -19,22 +54,23 @@ class MaskPairwise:
 
     Args:
         embeddings: (S, B, Q, E) mask embeddings.
-        mask_features: (B, E, h, w), shared by all branches.
-        targets: of the same B images.
-        points: (1, B, P, 2), shared by all branches, in which case targets and features are sampled once; or (S, B, P,
-            2), drawn for each branch, as in the released code. x and y lie in [0, 1].
+        samples: of the same B images; where each branch has points of its own, of at least as many as ``first + S``
+            branches.
+        first: which branch of ``samples`` the first of these branches is.
 
     Raises:
-        ValueError: for another number of branches in ``points``.
+        ValueError: for points of fewer branches.
     """
 
-    def __init__(self, embeddings: Tensor, mask_features: Tensor, targets: MaskTargets, points: Tensor) -> None:
-        if points.shape[0] not in (1, len(embeddings)):
-            raise ValueError(f'points of {len(points)} branches for {len(embeddings)}: give one for all, or one each')
+    def __init__(self, embeddings: Tensor, samples: MaskSamples, first: int = 0) -> None:
+        if not samples.shared and len(samples.points) < first + len(embeddings):
+            raise ValueError(
+                f'points of {len(samples.points)} branches for branches {first} to {first + len(embeddings) - 1}: give '
+                'one for all, or one each'
+            )
         self.embeddings = embeddings.detach().float()
-        self.mask_features = mask_features.detach().float()
-        self.targets = targets
-        self.points = points
+        self.samples = samples
+        self.first = first
 
     @cached_property
     def cross_entropy(self) -> Tensor:
@@ -72,16 +108,11 @@ class MaskPairwise:
 
     def _samples(self) -> Iterator[Tuple[Tensor, Tensor]]:
         """Features (B, E, P) and targets (B, G, P) of one branch after another."""
-        rows = self.targets.padded_rows()
-        for points in self.points:
-            samples = sample_maps(self.mask_features, points), self.targets.sample(rows, points[:, None])
-            yield samples
-        for _ in range(len(self.embeddings) - len(self.points)):
-            yield samples
+        return map(self.samples.of, range(self.first, self.first + len(self.embeddings)))
 
     def _empty(self) -> Tensor:
         num_branches, num_images, num_queries = self.embeddings.shape[:3]
-        return self.embeddings.new_empty(num_branches, num_images, max(self.targets.num_gts), num_queries)
+        return self.embeddings.new_empty(num_branches, num_images, max(self.samples.targets.num_gts), num_queries)
 
 
 def pair_terms(embeddings: Tensor, features: Tensor, targets: Tensor) -> Tuple[Tensor, Tensor]:
@@ -99,7 +130,7 @@ def pair_terms(embeddings: Tensor, features: Tensor, targets: Tensor) -> Tuple[T
 def random_points(
     num_branches: int, num_images: int, num_points: int, device: torch.device, shared: bool = True
 ) -> Tensor:
-    """Uniform points for :class:`MaskPairwise`: (1, B, P, 2) where branches share them, or (S, B, P, 2)."""
+    """Uniform points for :class:`MaskSamples`: (1, B, P, 2) where branches share them, or (S, B, P, 2)."""
     return torch.rand(1 if shared else num_branches, num_images, num_points, 2, device=device)
 
 

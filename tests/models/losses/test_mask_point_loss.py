@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet_stable.models.losses import MaskPairs, PointSampler, mask_ious, mask_losses, mask_point_losses
+from mmdet_stable.models.losses import (
+    MaskPairs,
+    PointSampler,
+    mask_ious,
+    mask_losses,
+    mask_point_losses,
+    pairs_by_image,
+)
 from mmdet_stable.utils import MaskTargets
 from tests.utils import close, golden, tensor
 
@@ -134,6 +141,12 @@ def test_mask_ious_by_hand():
     pairs = MaskPairs(torch.tensor([[1.0], [-1.0], [0.0]]), features, torch.tensor([0, 0, 0]))
     ious = mask_ious([pairs], targets.averages((2, 3)), pairs_at_a_time=2)
     torch.testing.assert_close(ious, torch.tensor([1.25 / 2, 0.0, 0.0]))
+
+
+def test_pairs_by_image():
+    first, second, third = pairs_by_image([(2, [2, 0, 1]), (1, [1, 0, 2])])
+    assert first.tolist() == [0, 1, 3, 4, 6] and second.tolist() == [] and third.tolist() == [2, 5, 7, 8]
+    assert [len(image) for image in pairs_by_image([(3, [0, 0])])] == [0, 0]
 
 
 @pytest.mark.parametrize('wrong', [dict(num_points=0), dict(oversample_ratio=0.5), dict(importance_sample_ratio=1.5)])

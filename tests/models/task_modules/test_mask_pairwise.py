@@ -8,7 +8,7 @@ from mmdet.models.task_modules.assigners import CrossEntropyLossCost, DiceCost
 from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
 
-from mmdet_stable.models.task_modules import MaskPairwise, random_points, with_stuff_costs
+from mmdet_stable.models.task_modules import MaskPairwise, MaskSamples, random_points, with_stuff_costs
 from mmdet_stable.utils import MaskTargets, sample_maps
 from tests.utils import golden, tensor
 
@@ -28,7 +28,7 @@ def recorded(case):
 @pytest.mark.parametrize('case', 'ABC')
 def test_golden_terms(case):
     embeddings, features, targets, points = recorded(case)
-    pairwise = MaskPairwise(embeddings, features, targets, points)
+    pairwise = MaskPairwise(embeddings, MaskSamples(features, targets, points))
     for name, found in (('mask', pairwise.cross_entropy), ('dice', pairwise.dice)):
         for image, num in enumerate(targets.num_gts):
             expected = tensor(DATA[f'{case}.term_{name}_{image}'])
@@ -38,7 +38,7 @@ def test_golden_terms(case):
 @pytest.mark.parametrize('which,case', [*product(['all', 'mask_only'], 'ABC'), ('panoptic', 'B')])
 def test_golden_totals_and_matches(which, case):
     embeddings, features, targets, points = recorded(case)
-    pairwise = MaskPairwise(embeddings, features, targets, points)
+    pairwise = MaskPairwise(embeddings, MaskSamples(features, targets, points))
     total = 5 * pairwise.cross_entropy[0] + 5 * pairwise.dice[0]
     for image, num in enumerate(targets.num_gts):
         cost = total[image, :num] + 4 * recorded_term(case, 'class', image)
@@ -81,7 +81,7 @@ def random_case(num_gts=(3, 0, 5), num_branches=2, num_queries=7, num_points=40)
 
 def test_equals_mmdet_pair_by_pair():
     embeddings, features, masks, points = random_case()
-    pairwise = MaskPairwise(embeddings, features, MaskTargets.from_masks(masks), points)
+    pairwise = MaskPairwise(embeddings, MaskSamples(features, MaskTargets.from_masks(masks), points))
     costs = CrossEntropyLossCost(use_sigmoid=True), DiceCost(pred_act=True, eps=1.0)
     for branch in range(2):
         for image, image_masks in enumerate(masks):
@@ -96,17 +96,26 @@ def test_equals_mmdet_pair_by_pair():
 def test_branches_share_points():
     embeddings, features, masks, points = random_case()
     targets = MaskTargets.from_masks(masks)
-    shared = MaskPairwise(embeddings, features, targets, points[:1])
-    repeated = MaskPairwise(embeddings, features, targets, points[:1].expand(2, -1, -1, -1))
+    shared = MaskPairwise(embeddings, MaskSamples(features, targets, points[:1]))
+    repeated = MaskPairwise(embeddings, MaskSamples(features, targets, points[:1].expand(2, -1, -1, -1)))
     for name in ('cross_entropy', 'dice', 'iou'):
         assert torch.equal(getattr(shared, name), getattr(repeated, name))
-    with pytest.raises(ValueError, match='points of 3 branches for 2'):
-        MaskPairwise(embeddings, features, targets, points[[0, 0, 0]])
+
+
+def test_branches_one_by_one():
+    embeddings, features, masks, points = random_case()
+    samples = MaskSamples(features, MaskTargets.from_masks(masks), points)
+    together = MaskPairwise(embeddings, samples)
+    for branch in range(2):
+        alone = MaskPairwise(embeddings[branch : branch + 1], samples, first=branch)
+        assert torch.equal(alone.dice[0], together.dice[branch])
+    with pytest.raises(ValueError, match='points of 2 branches for branches 1 to 2'):
+        MaskPairwise(embeddings, samples, first=1)
 
 
 def test_no_ground_truth_at_all():
     embeddings, features, masks, points = random_case((0, 0))
-    pairwise = MaskPairwise(embeddings, features, MaskTargets.from_masks(masks), points)
+    pairwise = MaskPairwise(embeddings, MaskSamples(features, MaskTargets.from_masks(masks), points))
     assert pairwise.cross_entropy.shape == pairwise.dice.shape == pairwise.iou.shape == (2, 2, 0, 7)
 
 
@@ -114,9 +123,9 @@ def test_no_ground_truth_at_all():
 def test_half_precision_is_compared_in_float32(dtype):
     embeddings, features, masks, points = random_case()
     targets = MaskTargets.from_masks(masks)
-    outside = MaskPairwise((100 * embeddings).to(dtype), (100 * features).to(dtype), targets, points)
+    outside = MaskPairwise((100 * embeddings).to(dtype), MaskSamples((100 * features).to(dtype), targets, points))
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        pairwise = MaskPairwise((100 * embeddings).to(dtype), (100 * features).to(dtype), targets, points)
+        pairwise = MaskPairwise((100 * embeddings).to(dtype), MaskSamples((100 * features).to(dtype), targets, points))
         values = pairwise.cross_entropy, pairwise.dice
     for value, expected in zip(values, (outside.cross_entropy, outside.dice)):
         assert torch.equal(value, expected)

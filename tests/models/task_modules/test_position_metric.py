@@ -7,6 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from mmdet_stable.models.losses import POSITION_TARGETS, position_supervised_loss, rescale_targets
 from mmdet_stable.models.task_modules import (
     MaskPairwise,
+    MaskSamples,
     Pairwise,
     focal_cost,
     metric_modulator,
@@ -31,7 +32,8 @@ def recorded():
     mask_targets = MaskTargets.from_masks([tensor(DATA[f'gt_masks_{i}']) for i in range(NUM_IMAGES)])
     points = torch.cat([tensor(DATA[f'points_{i}']) for i in range(NUM_IMAGES)])[None]
     embeddings = torch.eye(logits.shape[1]).expand(1, NUM_IMAGES, -1, -1)
-    return pairwise, MaskPairwise(embeddings, tensor(DATA['pred_masks']), mask_targets, points)
+    samples = MaskSamples(tensor(DATA['pred_masks']), mask_targets, points)
+    return pairwise, MaskPairwise(embeddings, samples)
 
 
 def assert_recorded(found, key, num_gts, tolerance=2e-6):
@@ -43,7 +45,7 @@ def assert_recorded(found, key, num_gts, tolerance=2e-6):
 
 def test_ious(recorded):
     boxes, masks = recorded
-    num_gts = masks.targets.num_gts
+    num_gts = masks.samples.targets.num_gts
     assert_recorded(boxes.iou, 'box_iou', num_gts)
     assert_recorded(masks.iou, 'mask_iou_points', num_gts)
     assert_recorded(1 - masks.dice, 'dice_points', num_gts)
@@ -52,7 +54,7 @@ def test_ious(recorded):
 @pytest.mark.parametrize('metric', POSITION_METRICS)
 def test_modulated_cost_and_matches(recorded, metric):
     boxes, masks = recorded
-    num_gts = masks.targets.num_gts
+    num_gts = masks.samples.targets.num_gts
     modulator = metric_modulator(metric, lambda: boxes.giou, lambda: masks.dice, 0.5, boxes.targets.valid)
     assert_recorded(modulator, f'pmc.{metric}.modulator', num_gts)
     cost = focal_cost(boxes.logits.sigmoid() * modulator, eps=1e-8)
@@ -68,7 +70,7 @@ def test_modulated_cost_and_matches(recorded, metric):
 @pytest.mark.parametrize('metric', POSITION_METRICS)
 def test_targets_and_loss(recorded, metric, rescale):
     boxes, masks = recorded
-    num_gts = masks.targets.num_gts
+    num_gts = masks.samples.targets.num_gts
     logits = tensor(DATA['pred_logits'])
     pairs = [(image, *pair) for image in range(NUM_IMAGES) for pair in zip(*matches_of(image))]
     image_inds, query_inds, gt_inds = torch.tensor(pairs).T
