@@ -54,7 +54,8 @@ def test_training(image):
                 extents = mask2bbox(masks[-1])
                 assert (gts.bboxes - extents).abs().max() <= 2
         assert MaskTargets.from_masks(masks).num_gts == tuple(len(image_masks) for image_masks in masks)
-    assert min(scales) < 1.5 and max(scales) > 3 and len(numbers) > 1  # crops lose squares, too
+    assert min(scales) < 1024 / 400 < max(scales)
+    assert len(numbers) > 1  # crops lose squares
 
 
 def test_inference(image):

@@ -1,6 +1,6 @@
 """Losses of matched masks at points where they are uncertain (arXiv:2112.01527 Sec. 3.3, as used by MaskDINO)."""
 
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mmdet_stable.utils.mask_targets import MaskTargets, sample_maps
 
+PAIRS_AT_A_TIME = 128  # whose candidates are held at once
 Draw = Callable[..., Tensor]  # torch.rand, or recorded draws
 
 
@@ -59,35 +60,47 @@ class PointSampler:
         self.num_uncertain = int(num_points * importance_sample_ratio)
         self.share_candidates = share_candidates
 
-    def __call__(self, pairs: MaskPairs, rand: Draw = torch.rand) -> Tuple[Tensor, Tensor]:
-        """The points (M, P, 2) of M pairs, x and y in [0, 1], and their logits (M, P), these with gradient.
+    def __call__(self, pairs: MaskPairs, rand: Draw = torch.rand) -> Iterator[Tuple[slice, Tensor, Tensor]]:
+        """Choose the points of all pairs of an image, of a few pairs at a time.
 
         Args:
-            rand: draws the candidates, (M, 3P, 2), and then, unless all points are uncertain ones, the random points,
-                (M, P - 0.75P, 2); with ``share_candidates`` one row for all pairs.
+            rand: draws the candidates, (m, 3P, 2), and then, unless all points are uncertain ones, the random points,
+                (m, P - 0.75P, 2), of m pairs; with ``share_candidates`` once, for m = 1.
+
+        Yields:
+            Which pairs; their points (m, P, 2), x and y in [0, 1]; the logits there, (m, P), with gradient.
         """
-        num_rows = 1 if self.share_candidates else len(pairs.embeddings)
-        device = pairs.embeddings.device
+        parts = [slice(start, start + PAIRS_AT_A_TIME) for start in range(0, len(pairs.embeddings), PAIRS_AT_A_TIME)]
+        if not self.share_candidates:
+            for part in parts:
+                yield part, *self._of_own(pairs.embeddings[part], pairs.mask_features, rand)
+            return
+        points = torch.cat(self._drawn(1, pairs.embeddings.device, rand), 1)
+        features = sample_maps(pairs.mask_features[None], points)[0]
+        for part in parts:
+            yield part, *self._of_shared(pairs.embeddings[part], features, points[0])
+
+    def _drawn(self, num_rows: int, device: torch.device, rand: Draw) -> Tuple[Tensor, Tensor]:
+        """Candidates and random points."""
         candidates = rand(num_rows, self.num_candidates, 2, device=device)
         num_random = self.num_points - self.num_uncertain
-        further = rand(num_rows, num_random, 2, device=device) if num_random else candidates[:, :0]
-        choose = self._of_shared if self.share_candidates else self._of_own
-        return choose(pairs, candidates, further)
+        return candidates, rand(num_rows, num_random, 2, device=device) if num_random else candidates[:, :0]
 
-    def _of_own(self, pairs: MaskPairs, candidates: Tensor, further: Tensor) -> Tuple[Tensor, Tensor]:
-        masks = pair_masks(pairs)[:, None]
+    def _of_own(self, embeddings: Tensor, mask_features: Tensor, rand: Draw) -> Tuple[Tensor, Tensor]:
+        masks = masks_of(embeddings, mask_features)[:, None]
         with torch.no_grad():
+            candidates, random_points = self._drawn(len(embeddings), embeddings.device, rand)
             inds = self._most_uncertain(sample_maps(masks, candidates)[:, 0])
-            points = torch.cat([candidates.gather(1, inds[..., None].expand(-1, -1, 2)), further], 1)
+            points = torch.cat([candidates.gather(1, inds[..., None].expand(-1, -1, 2)), random_points], 1)
         return points, sample_maps(masks, points)[:, 0]
 
-    def _of_shared(self, pairs: MaskPairs, candidates: Tensor, further: Tensor) -> Tuple[Tensor, Tensor]:
-        all_points = torch.cat([candidates, further], 1)
-        logits = pairs.embeddings @ sample_maps(pairs.mask_features[None], all_points)[0]
+    def _of_shared(self, embeddings: Tensor, features: Tensor, points: Tensor) -> Tuple[Tensor, Tensor]:
+        """From candidates and random points in one row, (3P + P - 0.75P, 2), and the features (E, ...) there."""
+        logits = embeddings @ features
         inds = self._most_uncertain(logits.detach()[:, : self.num_candidates])
-        random_inds = torch.arange(self.num_candidates, all_points.shape[1], device=inds.device)
+        random_inds = torch.arange(self.num_candidates, len(points), device=inds.device)
         inds = torch.cat([inds, random_inds.expand(len(inds), -1)], 1)
-        return all_points[0, inds], logits.gather(1, inds)
+        return points[inds], logits.gather(1, inds)
 
     def _most_uncertain(self, logits: Tensor) -> Tensor:
         """(M, 0.75P) indices into the candidates of logits (M, 3P)."""
@@ -109,10 +122,9 @@ def pairs_by_image(groups: Sequence[Tuple[int, Sequence[int]]]) -> List[np.ndarr
     return [np.flatnonzero(image_of_pair == image) for image in range(len(groups[0][1]))]
 
 
-def pair_masks(pairs: MaskPairs) -> Tensor:
-    """(M, h, w) mask logits of the pairs."""
-    size = pairs.mask_features.shape[1:]
-    return (pairs.embeddings @ pairs.mask_features.flatten(1)).unflatten(1, size)
+def masks_of(embeddings: Tensor, mask_features: Tensor) -> Tensor:
+    """(M, h, w) mask logits of embeddings (M, E) and features (E, h, w)."""
+    return (embeddings @ mask_features.flatten(1)).unflatten(1, mask_features.shape[1:])
 
 
 def mask_losses(logits: Tensor, targets: Tensor) -> Tuple[Tensor, Tensor]:
@@ -150,14 +162,14 @@ def mask_point_losses(
             nothing = (pairs.embeddings @ pairs.mask_features.flatten(1)[:, :1]).sum(1)
             losses.append((nothing, nothing))
             continue
-        points, logits = sampler(pairs, rand)
-        losses.append(mask_losses(logits, targets.sample(pairs.rows, points)))
+        for part, points, logits in sampler(pairs, rand):
+            losses.append(mask_losses(logits, targets.sample(pairs.rows[part], points)))
     cross_entropy, dice = zip(*losses)
     return torch.cat(cross_entropy), torch.cat(dice)
 
 
 @torch.no_grad()
-def mask_ious(images: Sequence[MaskPairs], averages: Tensor, pairs_at_a_time: Optional[int] = 64) -> Tensor:
+def mask_ious(images: Sequence[MaskPairs], averages: Tensor) -> Tensor:
     """IoU of the predicted masks of matched pairs with their ground truths, on the grid of the mask features.
 
     Args:
@@ -169,11 +181,9 @@ def mask_ious(images: Sequence[MaskPairs], averages: Tensor, pairs_at_a_time: Op
     """
     ious = []
     for pairs in images:
-        for start in range(0, len(pairs.rows), pairs_at_a_time):
-            part = slice(start, start + pairs_at_a_time)
-            masks = pair_masks(MaskPairs(pairs.embeddings[part].float(), pairs.mask_features.float(), pairs.rows[part]))
-            covered = averages[pairs.rows[part]]
-            positive = (masks > 0).float()
+        for embeddings, rows in zip(pairs.embeddings.split(PAIRS_AT_A_TIME), pairs.rows.split(PAIRS_AT_A_TIME)):
+            covered = averages[rows]
+            positive = (masks_of(embeddings.float(), pairs.mask_features.float()) > 0).float()
             both = (positive * covered).sum((1, 2))
             ious.append(both / (positive.sum((1, 2)) + covered.sum((1, 2)) - both).clamp(min=1e-6))
     return torch.cat(ious) if ious else averages.new_zeros(0)

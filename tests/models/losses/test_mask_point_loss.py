@@ -11,6 +11,7 @@ from mmdet_stable.models.losses import (
     PointSampler,
     mask_ious,
     mask_losses,
+    mask_point_loss,
     mask_point_losses,
     pairs_by_image,
 )
@@ -23,18 +24,22 @@ TARGETS = MaskTargets.from_masks([tensor(DATA[f'gt_masks_{i}']) for i in range(2
 NUM_MASKS = float(DATA['num_masks'])
 
 
+@pytest.fixture(params=[1, 3, 128], autouse=True, ids='parts of {}'.format)
+def parts(request, monkeypatch):
+    monkeypatch.setattr(mask_point_loss, 'PAIRS_AT_A_TIME', request.param)
+
+
 class Draws:
-    """Hands out recorded draws, of so many rows at a time."""
+    """Hands out recorded draws in turn, of so many rows at a time."""
 
     def __init__(self, *draws):
         self.draws = [tensor(draw) for draw in draws]
 
-    def __call__(self, num_rows, num_points, _, device=None):
-        for index, draw in enumerate(self.draws):
-            if draw.shape[1] == num_points and len(draw) >= num_rows:
-                self.draws[index] = draw[num_rows:]
-                return draw[:num_rows]
-        raise AssertionError('no draw of this shape is left')
+    def __call__(self, *shape, device=None):
+        draw = self.draws.pop(0)
+        self.draws.append(draw[shape[0] :])
+        assert draw[: shape[0]].shape == shape
+        return draw[: shape[0]]
 
 
 def recorded_pairs(masks):
@@ -72,10 +77,11 @@ def test_golden_points(case):
     """Chosen points, in any order, with their logits and labels."""
     sampler = PointSampler(**CASES[case], share_candidates=False)
     draws = Draws(*recorded_draws(case))
-    found = [(sampler(pairs, draws), pairs.rows) for pairs in recorded_pairs(tensor(DATA['pred_masks']))]
-    points = torch.cat([points for (points, _), _ in found])
-    logits = torch.cat([logits for (_, logits), _ in found])
-    labels = torch.cat([TARGETS.sample(rows, points) for (points, _), rows in found])
+    found = []
+    for pairs in recorded_pairs(tensor(DATA['pred_masks'])):
+        for part, points, logits in sampler(pairs, draws):
+            found.append((points, logits, TARGETS.sample(pairs.rows[part], points)))
+    points, logits, labels = map(torch.cat, zip(*found))
     assert points.shape == DATA[f'{case}.points'].shape
     rows = torch.cat([points, logits[..., None], labels[..., None]], 2).numpy()
     expected = [
@@ -139,7 +145,7 @@ def test_mask_ious_by_hand():
     features = torch.full((1, 2, 3), -1.0)
     features[0, 0, :2] = 1
     pairs = MaskPairs(torch.tensor([[1.0], [-1.0], [0.0]]), features, torch.tensor([0, 0, 0]))
-    ious = mask_ious([pairs], targets.averages((2, 3)), pairs_at_a_time=2)
+    ious = mask_ious([pairs], targets.averages((2, 3)))
     torch.testing.assert_close(ious, torch.tensor([1.25 / 2, 0.0, 0.0]))
 
 
