@@ -21,6 +21,16 @@ def test_values_at_points():
     torch.testing.assert_close(sample_maps(maps, points), point_sample(maps, points))
 
 
+def test_many_channels_are_sampled_by_rows():
+    maps, points = torch.randn(2, 40, 6, 7, requires_grad=True), torch.rand(2, 100, 2)
+    points[:, :4] = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.5, 1.0]])
+    found, expected = sample_maps(maps, points), point_sample(maps, points)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    weights = torch.randn_like(expected)
+    grads = [torch.autograd.grad(values, maps, weights)[0] for values in (found, expected)]
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-5)
+
+
 def test_shared_points_and_padding():
     masks = [torch.rand(num, 13, 17) > 0.5 for num in (3, 1)]
     targets = MaskTargets.from_masks(masks)
