@@ -1,4 +1,5 @@
 # Stable-DINO, 5 scales, ResNet-50, 12 epochs: Table 2, with the backbone's features of stride 4 as the fifth scale.
+# Published: 50.5 AP (paper).
 _base_ = ['stable_dino_r50_12e.py', '_base_/five_scales.py']
 
 model = _base_.five_scales

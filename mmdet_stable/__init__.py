@@ -5,5 +5,54 @@ from .versions import __version__, check_versions
 check_versions()
 
 from . import datasets, engine, evaluation, models  # noqa: E402  (the guard must speak before mmcv can fail)
+from .models.dense_heads import (  # noqa: E402
+    SetLoss,
+    StableConditionalDETRHead,
+    StableDABDETRHead,
+    StableDeformableDETRHead,
+    StableDETRHead,
+    StableDINOHead,
+)
+from .models.detectors import (  # noqa: E402
+    DNDETR,
+    DABDeformableDETR,
+    DNConditionalDETR,
+    DNDeformableDETR,
+    HDeformableDETR,
+    StableDDQDETR,
+    StableDeformableDETR,
+    StableDINO,
+)
+from .models.layers import DNQueryGenerator  # noqa: E402
+from .models.losses import PositionSupervisedLoss  # noqa: E402
+from .models.necks import DenseMemoryFusion, SimpleMemoryFusion, UShapedMemoryFusion  # noqa: E402
+from .models.task_modules import PositionModulatedFocalCost, StableHungarianAssigner  # noqa: E402
 
-__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']
+__all__ = [
+    'DNDETR',
+    'DABDeformableDETR',
+    'DNConditionalDETR',
+    'DNDeformableDETR',
+    'DNQueryGenerator',
+    'DenseMemoryFusion',
+    'HDeformableDETR',
+    'PositionModulatedFocalCost',
+    'PositionSupervisedLoss',
+    'SetLoss',
+    'SimpleMemoryFusion',
+    'StableConditionalDETRHead',
+    'StableDABDETRHead',
+    'StableDDQDETR',
+    'StableDETRHead',
+    'StableDINO',
+    'StableDINOHead',
+    'StableDeformableDETR',
+    'StableDeformableDETRHead',
+    'StableHungarianAssigner',
+    'UShapedMemoryFusion',
+    '__version__',
+    'datasets',
+    'engine',
+    'evaluation',
+    'models',
+]

@@ -48,8 +48,11 @@ python tools/analysis/ablation_table.py --run --tables 7 --gpus 8  # every row o
 ```
 
 A config is a small difference from its `_base_`; `manifest.yml` lists which settings differ, and a test compares. Rows
-of equal settings share one config. `demo_digits.py`, `demo_digits_dn_detr.py` and `demo_digits_deformable.py` belong to
-no table: they are the small models of digit scenes; as `--overlay` they make the rows of their family as small.
+of equal settings share one config. Files in `_base_/` are inherited like any other; what several models share stands
+there under names of its own, as mmengine lets only one base set `model`: `model = _base_.five_scales`.
+
+`demo_digits.py`, `demo_digits_dn_detr.py` and `demo_digits_deformable.py` belong to no table: they are the small models
+of digit scenes; as `--overlay` they make the rows of their family as small.
 """
 
 

@@ -39,8 +39,11 @@ digit_scenes = dict(
         ),
     ),
     val_evaluator=dict(ann_file=digit_root + 'annotations/instances_val.json'),
-    # Nothing is pre-trained, so the backbone learns at full rate.
-    optim_wrapper=dict(optimizer=dict(lr=4e-4), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=1.0)))),
+    # Nothing is pre-trained, so the backbone learns at full rate; norms decay like everything else.
+    optim_wrapper=dict(
+        optimizer=dict(lr=4e-4),
+        paramwise_cfg=dict(norm_decay_mult=None, custom_keys=dict(backbone=dict(lr_mult=1.0))),
+    ),
     train_cfg=dict(max_epochs=digit_epochs, val_interval=2),
     param_scheduler=[
         dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),

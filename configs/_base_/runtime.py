@@ -1,4 +1,4 @@
-# What every config of this package needs: the plugin, the papers' seed, checks before the first step, and hooks that
+# What every config of this package needs: the plugin, Stable-DINO's seed, checks before the first step, and hooks that
 # let a training survive interruption. A config takes the latter two as `default_hooks = _base_.checks`; custom_hooks
 # are a list, which a child config would replace.
 custom_imports = dict(imports=['mmdet_stable'], allow_failed_imports=False)

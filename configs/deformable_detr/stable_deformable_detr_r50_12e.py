@@ -1,4 +1,5 @@
 # Stable-Deformable-DETR, ResNet-50, 12 epochs: stable matching, without fusion; Table 5.
+# Published: 45.1 AP (Table 5).
 _base_ = ['deformable_detr_r50_12e.py', '../_base_/stable_matching.py']
 
 model = dict(

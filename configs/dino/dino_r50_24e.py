@@ -1,4 +1,5 @@
 # DINO, 4 scales, ResNet-50, 24 epochs with a drop of the learning rate after 20: Table 2, the longer schedule.
+# Published: 50.4 AP (its authors).
 _base_ = 'dino_r50_12e.py'
 
 max_epochs = 24

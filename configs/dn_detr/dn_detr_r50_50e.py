@@ -1,4 +1,5 @@
 # DN-DETR, ResNet-50, 50 epochs: DAB-DETR that learns from denoising queries, too.
+# Published: 44.1 AP (paper), 44.4 (released code), on 8 GPUs with 2 images each.
 _base_ = 'dab_detr_r50_50e.py'
 
 model = dict(

@@ -9,31 +9,31 @@ from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
-from mmdet_stable.structures import BatchTargets, Branches
+from mmdet_stable.structures import BatchTargets, Predictions
 
 
 class LayerPredictions(NamedTuple):
     """Predictions of all layers for B images, and what is to be found there.
 
     Attributes:
-        decoder: K branches, one for each decoder layer.
-        encoder: one branch, the proposals that became the queries, in the queries' order; None where queries are
+        decoder: of K decoder layers.
+        encoder: the proposals that became the queries, in the queries' order, as one layer; None where queries are
             learned.
         targets: ground truth in pixels of the original images.
     """
 
-    decoder: Branches
-    encoder: Optional[Branches]
+    decoder: Predictions
+    encoder: Optional[Predictions]
     targets: BatchTargets
 
     @property
-    def groups(self) -> List[Branches]:
-        """The encoder's branch, if there is one, then the decoder's."""
-        return [branches for branches in (self.encoder, self.decoder) if branches is not None]
+    def groups(self) -> List[Predictions]:
+        """The encoder's predictions, if there are any, then the decoder's."""
+        return [group for group in (self.encoder, self.decoder) if group is not None]
 
     @property
     def layers(self) -> Tuple[int, ...]:
-        """The numbers of the L branches in ``groups``: 0 is the encoder, 1 to K are decoder layers."""
+        """The numbers of all layers in ``groups``: 0 is the encoder, 1 to K are decoder layers."""
         return tuple(range(0 if self.encoder is not None else 1, len(self.decoder.logits) + 1))
 
 
@@ -61,7 +61,7 @@ def predict_layers(model: DetectionTransformer, data_batch: Dict[str, list]) -> 
     with _encoder_proposals(model) as proposals:
         logits, boxes_cxcywh = model(data['inputs'], samples, mode='tensor')
     prefixes = tuple(f'd{layer}.' for layer in range(len(logits) - 1))
-    decoder = Branches(logits, boxes_cxcywh, (*prefixes, ''))
+    decoder = Predictions(logits, boxes_cxcywh, (*prefixes, ''))
     return LayerPredictions(decoder, next(iter(proposals), None), ground_truth(samples))
 
 
@@ -83,28 +83,30 @@ def class_scores(model: DetectionTransformer, logits: Tensor) -> Tensor:
 
 
 @contextmanager
-def _encoder_proposals(model: DetectionTransformer) -> Iterator[List[Branches]]:
+def _encoder_proposals(model: DetectionTransformer) -> Iterator[List[Predictions]]:
     """Collects the proposals that a two-stage detector turns into queries, once for every forward pass.
 
     mmdet returns them in training only. Their boxes are what the decoder starts from. Their scores are selected from
     those of all tokens in the way of the detector's ``pre_decoder``: by the best class in DINO, by the score of an
     object, which is class 0, in Deformable-DETR.
     """
-    proposals: List[Branches] = []
+    proposals: List[Predictions] = []
     if not getattr(model, 'as_two_stage', False):
         yield proposals
         return
     all_logits: List[Tensor] = []  # the encoder's come first, where a head without refinement uses the layer again
-    by_class = isinstance(model, DINO)
+    class_agnostic = getattr(model, 'class_agnostic_encoder', not isinstance(model, DINO))
 
     def keep_logits(_, inputs: Tuple, logits: Tensor) -> None:
         all_logits.append(logits)
 
     def keep_proposals(_, args: Tuple, kwargs: Dict[str, Tensor]) -> None:
         logits, boxes = all_logits[0], kwargs['reference_points']
-        objectness = logits.amax(-1) if by_class else logits[..., 0]
+        objectness = logits[..., 0] if class_agnostic else logits.amax(-1)
         best = objectness.topk(boxes.shape[1], dim=1).indices[..., None].expand(-1, -1, logits.shape[-1])
-        proposals.append(Branches(logits.gather(1, best)[None], boxes[None], ('enc_',), class_agnostic=not by_class))
+        proposals.append(
+            Predictions(logits.gather(1, best)[None], boxes[None], ('enc_',), class_agnostic=class_agnostic)
+        )
 
     handles = [
         model.bbox_head.cls_branches[model.decoder.num_layers].register_forward_hook(keep_logits),

@@ -38,9 +38,9 @@ def match_layers(model: DetectionTransformer, predictions: LayerPredictions) -> 
     """
     targets, groups = predictions.targets, predictions.groups
     per_group = []
-    for branches, matches in zip(groups, batched_assigner(model).assign_batch(groups, targets)):
-        query_inds = targets.labels.new_full((len(branches.logits), *targets.labels.shape), NO_QUERY)
-        query_inds[matches.branch_inds, matches.image_inds, matches.gt_inds] = matches.query_inds
+    for group, matches in zip(groups, batched_assigner(model).assign_batch(groups, targets)):
+        query_inds = targets.labels.new_full((len(group.logits), *targets.labels.shape), NO_QUERY)
+        query_inds[matches.layer_inds, matches.image_inds, matches.gt_inds] = matches.query_inds
         per_group.append(query_inds)
     query_inds = torch.cat(per_group).cpu()
     return [

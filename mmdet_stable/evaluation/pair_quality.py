@@ -8,7 +8,7 @@ from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 
-from mmdet_stable.models.task_modules import Pairwise
+from mmdet_stable.models.task_modules import Pairwise, of_gt_classes
 
 from .layer_predictions import LayerPredictions, class_scores, predict_layers
 from .matching_stability import match_layers
@@ -21,11 +21,10 @@ def pair_quality(model: DetectionTransformer, predictions: LayerPredictions) -> 
         Two tensors (L, B, G, Q) in [0, 1]; meaningless in padded ground truths.
     """
     ious, scores = [], []
-    for branches in predictions.groups:
-        scored = branches._replace(logits=class_scores(model, branches.logits))
-        pairwise = Pairwise(scored, predictions.targets.of(branches))
-        ious.append(pairwise.iou)
-        scores.append(pairwise.logits)  # of the ground truth's class: here already scores
+    for group in predictions.groups:
+        targets = predictions.targets.class_agnostic() if group.class_agnostic else predictions.targets
+        ious.append(Pairwise(group, targets).iou)
+        scores.append(of_gt_classes(class_scores(model, group.logits.float()), targets.labels))
     return torch.cat(ious), torch.cat(scores)
 
 
@@ -105,7 +104,7 @@ def matching_trace(model: DetectionTransformer, data_batch: Dict[str, list]) -> 
     num_gts = query_inds.shape[1]
     if not num_gts or (query_inds < 0).any():
         raise ValueError(f'the image has {num_gts} ground truths; a trace needs at least 1, and a query for each')
-    boxes = torch.cat([branches.boxes_cxcywh[:, 0] for branches in predictions.groups])
+    boxes = torch.cat([group.boxes_cxcywh[:, 0] for group in predictions.groups])
     boxes = (bbox_cxcywh_to_xyxy(boxes) * targets.whwh[0]).cpu()
     of_matches = query_inds[..., None]
     ious, scores = (values[:, 0].cpu().gather(2, of_matches)[..., 0] for values in pair_quality(model, predictions))

@@ -1,3 +1,3 @@
-from . import dense_heads, detectors, layers, losses, necks, task_modules
+from . import backbones, dense_heads, detectors, layers, losses, necks, task_modules
 
-__all__ = ['dense_heads', 'detectors', 'layers', 'losses', 'necks', 'task_modules']
+__all__ = ['backbones', 'dense_heads', 'detectors', 'layers', 'losses', 'necks', 'task_modules']

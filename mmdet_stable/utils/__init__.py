@@ -1,11 +1,12 @@
 from .cache import cache_sized_parts
-from .checkpoint import CheckedLoading, check_state_dict_shapes, mismatched_shapes
-from .mask_targets import MaskTargets, sample_maps
+from .checkpoint import check_state_dict_fits, check_state_dict_shapes, mismatched_shapes
+from .host_buffer import HostBuffer
+from .sample_maps import sample_maps
 
 __all__ = [
-    'CheckedLoading',
-    'MaskTargets',
+    'HostBuffer',
     'cache_sized_parts',
+    'check_state_dict_fits',
     'check_state_dict_shapes',
     'mismatched_shapes',
     'sample_maps',

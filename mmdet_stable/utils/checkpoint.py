@@ -33,14 +33,11 @@ def check_state_dict_shapes(model: nn.Module, state_dict: Mapping[str, Tensor], 
     )
 
 
-class CheckedLoading:
-    """To be inherited from before a detector: refuses checkpoints whose weights have other shapes, or other names."""
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
-        if state_dict and not any(prefix + name in state_dict for name in self.state_dict()):
-            raise ValueError(
-                f'the checkpoint holds none of the weights of {type(self).__name__}, but {len(state_dict)} others, as '
-                f'{next(iter(state_dict))}; use the config it was trained with'
-            )
-        check_state_dict_shapes(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+def check_state_dict_fits(model: nn.Module, state_dict: Mapping[str, Tensor], prefix: str = '') -> None:
+    """Raise ``ValueError`` for a checkpoint whose weights have other shapes than the model's, or other names."""
+    if state_dict and not any(prefix + name in state_dict for name in model.state_dict()):
+        raise ValueError(
+            f'the checkpoint holds none of the weights of {type(model).__name__}, but {len(state_dict)} others, as '
+            f'{next(iter(state_dict))}; use the config it was trained with'
+        )
+    check_state_dict_shapes(model, state_dict, prefix)

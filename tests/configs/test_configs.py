@@ -9,10 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.ops import batched_nms
 from mmdet.registry import DATASETS
 from mmengine.config import Config
+from torch import nn
 
 from mmdet_stable.engine.hooks import check_dataset
+from mmdet_stable.engine.launch import own_settings
 from tests.utils import ROOT, build, samples, shrink
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
@@ -51,17 +54,49 @@ def test_first_line_explains(path):
 
 
 def test_all_rows_of_the_components_table_add_up():
-    """PSL, PMC and fusion switched on one after another end at the config of the whole, and none at DINO with NMS."""
+    """PSL, PMC and fusion switched on one after another end at the config of the whole; controls add one to DINO."""
     model = {path.stem: load(path).model for path in CONFIGS}
     off, psl, both, whole = (model[stem] for stem in ('dino_nms', 'psl', 'psl_pmc', 'stable_dino_r50_12e'))
-    assert (off.encoder.fusion, psl.encoder.fusion, both.encoder.fusion) == (None, None, None)
+    assert ('fusion' in off.encoder, psl.encoder.fusion, both.encoder.fusion) == (False, None, None)
     assert model['dense_fusion'].encoder == whole.encoder and model['dense_fusion'].bbox_head == off.bbox_head
     assert model['pmc'].train_cfg == whole.train_cfg == both.train_cfg and model['pmc'].bbox_head == off.bbox_head
     assert psl.bbox_head == both.bbox_head == whole.bbox_head and psl.train_cfg == off.train_cfg
-    dino = model['dino_r50_12e']
-    assert dino.bbox_head.loss_cls == off.bbox_head.loss_cls
-    assert dino.train_cfg.assigner.match_costs == off.train_cfg.assigner.match_costs
-    assert dino.positional_encoding == off.positional_encoding == whole.positional_encoding
+    assert off.test_cfg == whole.test_cfg and off.positional_encoding == whole.positional_encoding
+    for stem in ('dense_fusion', 'pmc', 'focal_weight_6'):
+        assert model[stem].dn_cfg == off.dn_cfg == model['dino_r50_12e'].dn_cfg
+
+
+def test_dino_with_nms_is_dino_tested_with_nms():
+    """Row 1 of Table 6 takes the weights of row 0, learns the same from them, and finds what NMS leaves of the same."""
+    row0, row1 = (tiny(ROOT / 'configs' / name) for name in ('dino/dino_r50_12e.py', 'ablations/table6/dino_nms.py'))
+    row0.test_cfg.max_per_img = row1.test_cfg.max_per_img = 200
+    row0, row1 = build(row0, seed=0), build(row1, seed=1)
+    for branch in row0.bbox_head.reg_branches:
+        nn.init.constant_(branch[-1].bias[2:], 5.0)  # boxes that are large enough to overlap
+    row1.load_state_dict(row0.state_dict(), strict=True)
+    images, batch = torch.randn(2, 3, 64, 96), samples((3, 1), (64, 96), 80)
+
+    def losses(model):
+        torch.manual_seed(2)  # of the denoising queries
+        return model.train().loss(images, batch)
+
+    expected, found = losses(row0), losses(row1)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].squeeze(), value.squeeze(), rtol=1e-4, atol=1e-6, msg=name)
+    for before, after in zip(*(model.eval().predict(images, copy.deepcopy(batch)) for model in (row0, row1))):
+        before, after = before.pred_instances, after.pred_instances
+        kept, _ = batched_nms(before.bboxes, before.scores, before.labels, dict(type='nms', iou_threshold=0.8))
+        assert 0 < len(after) == len(kept) < len(before)
+        torch.testing.assert_close(after.bboxes, kept[:, :4], rtol=1e-4, atol=1e-3)
+
+
+def test_the_overlay_gives_all_rows_the_same_denoising_queries():
+    overlay = own_settings(ROOT / 'configs' / 'demo_digits.py')
+    for stem in ('dino_nms', 'psl', 'dense_fusion'):
+        cfg = Config.fromfile(ROOT / 'configs' / 'ablations' / 'table6' / f'{stem}.py')
+        cfg.merge_from_dict(copy.deepcopy(overlay))
+        assert cfg.model.dn_cfg == load(ROOT / 'configs' / 'demo_digits.py').model.dn_cfg
 
 
 def test_swin_l_has_imagenet_22k_weights_of_its_own():

@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from mmdet.structures.mask import mask2bbox
 from mmengine.config import Config
 
-from mmdet_stable.utils import MaskTargets
+from mmdet_stable.structures import MaskTargets
 from tests.utils import ROOT
 
 LSJ = Config.fromfile(ROOT / 'configs/_base_/lsj.py')

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmdet_stable.models.dense_heads import MaskDINOPredictor
 from mmdet_stable.models.layers import (
-    AnyWidthDinoDecoder,
+    DinoDecoder,
     DNQueryGenerator,
     MaskDINOPixelDecoder,
     initial_boxes,
@@ -21,7 +21,7 @@ from mmdet_stable.models.layers import (
 )
 from mmdet_stable.models.layers.denoising import centre_size_noise, flip_labels
 from mmdet_stable.models.layers.mask_dino_queries import LOGIT_EPS
-from mmdet_stable.structures import BatchTargets, DenoisingLayout
+from mmdet_stable.structures import BatchTargets, DenoisingLayout, Matched, QueryPlan, Segment
 from tests.utils import GOLDEN, golden_samples, tensor
 
 PARTS = dict(pixel_decoder='pixel_decoder.', predictor='predictor.')
@@ -88,10 +88,6 @@ def pixel_decoder(data: Dict[str, np.ndarray], **overrides) -> MaskDINOPixelDeco
     return load(MaskDINOPixelDecoder(**{**settings, **overrides}), reference_state(data, 'pixel_decoder')).eval()
 
 
-class _Decoder(AnyWidthDinoDecoder):
-    logit_eps = 1e-5
-
-
 class GoldenMaskDINO:
     """Pixel decoder, query selection, decoder and predictor of a golden file, put together from tensors."""
 
@@ -105,7 +101,8 @@ class GoldenMaskDINO:
         self.predictor = MaskDINOPredictor(classes, width, self.meta['mask_dim'], softmax)
         load(self.predictor, state)
         attention = dict(embed_dims=width, num_heads=self.meta['heads'], dropout=0.0)
-        self.decoder = _Decoder(
+        self.decoder = DinoDecoder(
+            sigmoid_eps=LOGIT_EPS,
             num_layers=self.meta['dec_layers'],
             return_intermediate=True,
             layer_cfg=dict(
@@ -158,7 +155,7 @@ class GoldenMaskDINO:
             valid_ratios=torch.ones(len(memory), len(shapes), 2),
             reg_branches=[self.predictor.reg] * self.meta['dec_layers'],
         )
-        self.layers = self.predictor.predict_layers(norm, content, states, references)
+        self.layers = self.predictor.predict_layers(norm, content, states, torch.stack(references))
 
     def grad(self, name: str) -> Tensor:
         """Gradient of a parameter by the reference's name."""
@@ -183,15 +180,14 @@ class GoldenMaskDINO:
         generator = DNQueryGenerator(
             meta['num_classes'],
             meta['hidden_dim'],
-            meta['num_queries'],
             num_queries=meta['dn_num'],
             indicator=False,
             ignore_padding=False,
         )
         generator.label_embedding = self.label_embedding
         layout = generator.layout(targets)
-        labels, boxes = layout.spread(targets.labels, targets.boxes_cxcywh)
-        valid = layout.valid('cpu')[..., None]
+        labels, boxes = layout.spread(targets.labels), layout.spread(targets.boxes_cxcywh)
+        valid = layout.shown(torch.device('cpu'))[..., None]
         flip = tensor(data['train.rand_label_p'])
         random_labels = torch.zeros(len(flip), dtype=torch.long)
         random_labels[flip < 0.2] = tensor(data['train.randint_label'])
@@ -200,7 +196,8 @@ class GoldenMaskDINO:
         draws = spread_draws(tensor(data['train.rand_box']) * 2 - 1, *spread)
         boxes = centre_size_noise(boxes, draws, (0.4, 0.4))
         boxes = inverse_sigmoid(boxes, eps=LOGIT_EPS) * valid
-        mask = generator.attention_mask(layout, torch.device('cpu'))
+        matching = Segment('', meta['num_queries'], Matched())
+        mask = QueryPlan((Segment('dn_', layout.num_queries, layout), matching), targets).attention_mask()
         return generator.content(labels) * valid, boxes, mask, layout, targets
 
 

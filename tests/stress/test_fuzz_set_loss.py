@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from mmdet_stable.models.layers import DNQueryGenerator
 from mmdet_stable.models.losses import position_supervised_loss, rescale_targets
 from mmdet_stable.models.necks import DenseMemoryFusion, SimpleMemoryFusion, UShapedMemoryFusion
-from mmdet_stable.structures import BatchTargets, Branches
+from mmdet_stable.structures import BatchTargets, Matched, Predictions, QueryPlan, Segment
 from tests.utils import build_head, data_sample
 
 EXTREMES = st.sampled_from([0.0, 1e-8, 1.0, 30.0, 1e4, 6e4, -1e4, -6e4])
@@ -25,9 +25,9 @@ DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 
 @st.composite
 def batches(draw):
-    """Branches, their targets and the data samples: any numbers of boxes, queries and classes, also none."""
+    """Predictions, their targets and the data samples: any numbers of boxes, queries and classes, also none."""
     num_images, num_queries = draw(st.integers(1, 3)), draw(st.integers(1, 9))
-    num_classes, num_branches = draw(st.sampled_from([1, 2, 5, 40])), draw(st.integers(1, 3))
+    num_classes, num_layers = draw(st.sampled_from([1, 2, 5, 40])), draw(st.integers(1, 3))
     num_gts = draw(st.lists(st.integers(0, 12), min_size=num_images, max_size=num_images))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     gts = []
@@ -39,13 +39,13 @@ def batches(draw):
         labels = torch.randint(num_classes, (num,), generator=generator)
         gts.append(data_sample(corners.flatten(1), labels, (height, width)))
     dtype = draw(DTYPES)
-    logits = torch.randn(num_branches, num_images, num_queries, num_classes, generator=generator) * 3
-    boxes = torch.rand(num_branches, num_images, num_queries, 4, generator=generator)
+    logits = torch.randn(num_layers, num_images, num_queries, num_classes, generator=generator) * 3
+    boxes = torch.rand(num_layers, num_images, num_queries, 4, generator=generator)
     logits[..., 0] = logits[..., 0] + draw(EXTREMES)
     boxes = boxes * draw(st.sampled_from([0.0, 1e-4, 1.0]))
     targets = BatchTargets.from_instances([gt.gt_instances for gt in gts], [gt.metainfo for gt in gts])
-    prefixes = tuple(f'd{i}.' for i in range(num_branches))
-    return Branches(logits.to(dtype), boxes.to(dtype), prefixes), targets, gts
+    prefixes = tuple(f'd{i}.' for i in range(num_layers))
+    return Predictions(logits.to(dtype), boxes.to(dtype), prefixes), targets, gts
 
 
 def plain_iou_and_giou(a, b):
@@ -62,10 +62,10 @@ def sigmoid(x):
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
-def plain_costs(branches, targets, branch, image):
+def plain_costs(predictions, targets, layer, image):
     """(G, Q) cost of Eq. 4 with the weights of the released config, pair by pair, and whether float32 can tell it."""
     num, whwh = targets.num_gts[image], targets.whwh[image]
-    logits, boxes = (value[branch, image].float() for value in branches[:2])
+    logits, boxes = (value[layer, image].float() for value in predictions[:2])
     pixels = (bbox_cxcywh_to_xyxy(boxes) * whwh).tolist()
     gious = np.array(
         [[plain_iou_and_giou(p, g)[1] for p in pixels] for g in targets.boxes_xyxy[image, :num].tolist()]
@@ -99,13 +99,13 @@ def assigner():
 @given(batch=batches())
 def test_matches_cost_as_little_as_the_plain_ones(assigner, batch):
     """Ties may be broken otherwise, so the sums are compared."""
-    branches, targets, _ = batch
-    (matches,) = assigner.assign_batch([branches], targets)
-    num_queries = branches.logits.shape[2]
-    assert matches.num_per_branch == sum(min(num, num_queries) for num in targets.num_gts)
-    for branch, image in itertools.product(range(len(branches.logits)), range(len(targets.num_gts))):
-        costs, exact = plain_costs(branches, targets, branch, image)
-        chosen = (matches.branch_inds == branch) & (matches.image_inds == image)
+    predictions, targets, _ = batch
+    (matches,) = assigner.assign_batch([predictions], targets)
+    num_queries = predictions.logits.shape[2]
+    assert matches.num_per_layer == sum(min(num, num_queries) for num in targets.num_gts)
+    for layer, image in itertools.product(range(len(predictions.logits)), range(len(targets.num_gts))):
+        costs, exact = plain_costs(predictions, targets, layer, image)
+        chosen = (matches.layer_inds == layer) & (matches.image_inds == image)
         gts, queries = matches.gt_inds[chosen].numpy(), matches.query_inds[chosen].numpy()
         assert len(set(gts)) == len(set(queries)) == min(costs.shape)
         assert not exact or costs[gts, queries].sum() <= costs[linear_sum_assignment(costs)].sum() + 1e-2 * max(
@@ -160,11 +160,11 @@ HEADS = {}
 
 @given(batch=batches(), rescale=st.sampled_from([None, 'one', 'max_iou']))
 def test_all_losses_are_finite_and_every_prediction_gets_a_gradient(batch, rescale):
-    branches, _, gts = batch
-    key = branches.logits.shape[-1], rescale
+    predictions, targets, _ = batch
+    key = predictions.logits.shape[-1], rescale
     head = HEADS.setdefault(key, build_head(num_layers=2, num_classes=key[0], target_rescale=rescale))
-    logits, boxes = (value.clone().requires_grad_() for value in branches[:2])
-    losses = head.set_losses(logits, boxes, [gt.gt_instances for gt in gts], [gt.metainfo for gt in gts])
+    logits, boxes = (value.clone().requires_grad_() for value in predictions[:2])
+    losses = head.plan_losses(QueryPlan((Segment('', logits.shape[2], Matched()),), targets), logits, boxes)
     assert len(losses) == 3 * len(logits)
     assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
     sum(losses.values()).backward()
@@ -182,12 +182,10 @@ def test_all_losses_are_finite_and_every_prediction_gets_a_gradient(batch, resca
 def test_denoising_queries(batch, negatives, noise, scale, max_queries, ignore_padding):
     """Never more than allowed, never outside the image, every shown ground truth once in each group, and a mask by the
     paper's rules, query by query."""
-    branches, targets, gts = batch
+    predictions, targets, gts = batch
     generator = DNQueryGenerator(
-        branches.logits.shape[-1],
+        predictions.logits.shape[-1],
         8,
-        5,
-        num_heads=2,
         num_groups=3,
         max_queries=max_queries,
         negatives=negatives,
@@ -195,8 +193,10 @@ def test_denoising_queries(batch, negatives, noise, scale, max_queries, ignore_p
         box_noise_scale=scale,
         ignore_padding=ignore_padding,
     )
-    content, boxes, mask, dn_meta = generator(gts)
-    layout, total = dn_meta['layout'], content.shape[1]
+    content, boxes, layout = generator(targets)
+    total = content.shape[1]
+    segments = Segment('dn_', total, layout), Segment('', 5, Matched())
+    mask = QueryPlan(segments, targets).attention_mask()
     assert total == layout.num_queries <= max_queries and boxes.shape == (len(gts), total, 4)
     assert content.isfinite().all() and boxes.isfinite().all()
     matches = layout.matches(1, 'cpu')
@@ -205,11 +205,11 @@ def test_denoising_queries(batch, negatives, noise, scale, max_queries, ignore_p
         num_shown = min(num, layout.num_slots)
         assert len(shown) == 3 * num_shown and len(set(shown)) == num_shown
     group_size = total // 3
-    valid = layout.valid('cpu')
+    shown_slots = layout.shown('cpu')
     for image, row, column in itertools.product(range(len(gts)), range(total + 5), range(total)):
         same_group = row < total and row // group_size == column // group_size
-        hidden = ignore_padding and layout.is_padded and not valid[image, column]
-        found = mask[row, column] if mask.dim() == 2 else mask[2 * image, row, column]
+        hidden = ignore_padding and not shown_slots[image, column]
+        found = mask[row, column] if mask.dim() == 2 else mask[image, 0, row, column]
         assert found == (not same_group or bool(hidden))
     assert not mask[..., total:].any()
 

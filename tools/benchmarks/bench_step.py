@@ -74,6 +74,7 @@ def build(config: str, changes: Optional[dict] = None) -> nn.Module:
     """The model of a config, with ``changes`` merged in and random weights."""
     cfg = load(config)
     cfg.model.backbone.init_cfg = None
+    cfg.model.backbone.frozen_stages = 1  # as in mmdet's configs, so that both sides train the same layers
     torch.manual_seed(0)
     MMLogger.get_current_instance().setLevel('WARNING')  # mmengine lists every weight that it initialises
     model = MODELS.build(Config._merge_a_into_b(changes or {}, cfg.model))

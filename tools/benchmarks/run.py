@@ -28,7 +28,7 @@ from terminaltables import GithubFlavoredMarkdownTable
 from timing import alternating_medians, machine
 from torch import nn
 
-from mmdet_stable.models.layers import use_deformable_attention
+from mmdet_stable.models.layers import DeformableAttention
 
 DN_DETR = OURS.replace('stable_dino_r50_12e', 'dn_detr/dn_detr_r50_50e')
 DAB_DETR = 'mmdet::dab_detr/dab-detr_r50_8xb2-50e_coco.py'
@@ -92,10 +92,8 @@ class AttentionStep:
 
     def __init__(self, args: argparse.Namespace, ours: bool, num_queries: Optional[int], training: bool) -> None:
         torch.manual_seed(0)
-        attention = nn.ModuleList([MultiScaleDeformableAttention(batch_first=True)])
-        if ours:
-            use_deformable_attention(attention)
-        self.attention = attention[0].to(args.device)
+        kind = DeformableAttention if ours else MultiScaleDeformableAttention
+        self.attention = kind(batch_first=True).to(args.device)
         self.training = training
         shapes = torch.tensor([[math.ceil(length / stride) for length in args.size] for stride in (8, 16, 32, 64)])
         sizes = shapes.prod(1)

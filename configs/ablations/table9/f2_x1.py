@@ -1,8 +1,5 @@
 # Stable matching with f2 = x, modulating the cost more than the default: Table 9.
 _base_ = '../table6/psl_pmc.py'
 
-match_costs = [
-    dict(type='PositionModulatedFocalCost', f2_power=1.0, weight=2.0),
-    *_base_.model.train_cfg.assigner.match_costs[1:],
-]
-model = dict(train_cfg=dict(assigner=dict(match_costs=match_costs)))
+cost = dict(_base_.modulated_cost, f2_power=1.0)
+model = dict(train_cfg=dict(assigner=dict(match_costs=[cost, _base_.l1_cost, _base_.giou_cost])))

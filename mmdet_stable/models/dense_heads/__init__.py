@@ -1,6 +1,7 @@
+from .loss_terms import ClassTerm, IoUTerm, L1Term, LossTerm, MatchedPairs
 from .mask_dino_predictor import MaskDINOPredictor, MaskPredictions
 from .mask_inference import ImagePredictions, ImageSizes, MaskInference
-from .set_loss import LossGroup, SetLoss
+from .set_loss import SetLoss
 from .set_loss_head import SetLossHead
 from .stable_heads import (
     StableConditionalDETRHead,
@@ -11,12 +12,16 @@ from .stable_heads import (
 )
 
 __all__ = [
+    'ClassTerm',
     'ImagePredictions',
     'ImageSizes',
-    'LossGroup',
+    'IoUTerm',
+    'L1Term',
+    'LossTerm',
     'MaskDINOPredictor',
     'MaskInference',
     'MaskPredictions',
+    'MatchedPairs',
     'SetLoss',
     'SetLossHead',
     'StableConditionalDETRHead',

@@ -4,23 +4,24 @@ import math
 from typing import NamedTuple, Optional, Tuple
 
 import torch
-from mmdet.models.layers import MLP, inverse_sigmoid
+from mmdet.models.layers import MLP
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet_stable.models.layers import refined_boxes
 from mmdet_stable.models.layers.mask_dino_queries import LOGIT_EPS, SelectedTokens
 
 
 class MaskPredictions(NamedTuple):
-    """Predictions of S branches over the same queries.
+    """Predictions of K layers over the same queries.
 
-    The mask of a query, (h, w) logits, is its embedding times the mask features (B, E, h, w), which all branches share.
+    The mask of a query, (h, w) logits, is its embedding times the mask features (B, E, h, w), which all layers share.
     It is kept as the embedding, because training needs it at some points only, and inference of some queries only.
 
     Attributes:
-        logits: (S, B, Q, C) raw class scores; of C + 1 classes, background last, with ``softmax``.
-        boxes_cxcywh: (S, B, Q, 4), normalised by the padded input to [0, 1].
-        mask_embeddings: (S, B, Q, E).
+        logits: (K, B, Q, C) raw class scores; of C + 1 classes, background last, with ``softmax``.
+        boxes_cxcywh: (K, B, Q, 4), normalised by the padded input to [0, 1].
+        mask_embeddings: (K, B, Q, E).
     """
 
     logits: Tensor
@@ -78,20 +79,19 @@ class MaskDINOPredictor(BaseModule):
 
     def boxes(self, states: Tensor, references: Tensor) -> Tensor:
         """(..., 4) boxes, normalised cxcywh in float32, of states (..., D) and the boxes (..., 4) they refine."""
-        with torch.autocast(states.device.type, enabled=False):
-            return (self.reg(states.float()) + inverse_sigmoid(references.float(), eps=LOGIT_EPS)).sigmoid()
+        return refined_boxes(self.reg, states, references, LOGIT_EPS)
 
     def predict_layers(
         self, norm: nn.Module, content: Optional[Tensor], states: Tensor, references: Tensor
     ) -> MaskPredictions:
-        """Predictions of the queries before the decoder and after each of its K layers: S = K + 1 branches.
+        """Predictions of the queries before the decoder and after each of its K - 1 layers.
 
         Args:
             norm: the decoder's.
             content: (B, Q, D) of the queries before the decoder; None leaves their predictions out
-                (``initial_pred=False``), so that S = K.
-            states: (K, B, Q, D) of the decoder's layers, after its norm.
-            references: (K + 1, B, Q, 4) boxes, the initial ones first. Each layer refines those before it; the initial
+                (``initial_pred=False``), so that there are K decoder layers.
+            states: (K - 1, B, Q, D) of the decoder's layers, after its norm.
+            references: (K, B, Q, 4) boxes, the initial ones first. Each layer refines those before it; the initial
                 ones are the boxes of the queries before the decoder. They have a gradient only where they are learned,
                 that is, without query selection.
         """
@@ -103,6 +103,6 @@ class MaskDINOPredictor(BaseModule):
         return MaskPredictions(logits, boxes, embeddings)
 
     def predict_tokens(self, norm: nn.Module, tokens: SelectedTokens) -> MaskPredictions:
-        """The encoder's own predictions at the selected tokens: one branch, ``'enc_'`` in the loss keys."""
+        """The encoder's own predictions at the selected tokens: one layer, ``'enc_'`` in the loss keys."""
         logits, embeddings = self(tokens.content, norm)
         return MaskPredictions(logits[None], tokens.boxes_unact.sigmoid()[None], embeddings[None])

@@ -1,33 +1,35 @@
-"""What turns a DETR head of mmdet into one of this package: one set loss for all branches, and optional NMS."""
+"""What turns a DETR head of mmdet into one of this package: one set loss for all layers, and optional NMS."""
 
-from typing import Dict, Iterable, List, Optional
+from typing import Any, Dict, Optional, Tuple
 
-import torch
 from mmcv.ops import batched_nms
+from mmdet.models.dense_heads import DETRHead
 from mmdet.registry import MODELS
-from mmdet.utils import ConfigType, InstanceList
+from mmdet.structures import SampleList
+from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet_stable.models.losses import PositionSupervisedLoss
 from mmdet_stable.models.task_modules import StableHungarianAssigner
-from mmdet_stable.structures import BatchTargets, Branches, DenoisingLayout, OneToMany
+from mmdet_stable.structures import BatchTargets, Predictions, QueryPlan
 
-from .float32 import compute_in_float32
-from .set_loss import LossGroup, SetLoss
-
-BLANK_LOGIT = -20.0  # of a query that is in no loss: the class losses there vanish
+from .loss_terms import ClassTerm, IoUTerm, L1Term
+from .set_loss import SetLoss
 
 
-class SetLossHead:
-    """To be inherited from before one of mmdet's DETR heads; parameters, inputs and loss keys stay the same.
+class SetLossHead(DETRHead):
+    """A DETR head whose layers, encoder and denoising queries go through one :class:`SetLoss`.
+
+    A subclass puts it in front of one of mmdet's heads, whose parameters, inputs and loss keys stay the same, and says
+    by ``forward`` what the layers predict.
 
     Args:
-        loss_cls: classification loss of the matching branches (decoder layers and encoder), e.g.
+        loss_cls: classification loss of the matching queries (decoder layers and encoder), e.g.
             ``PositionSupervisedLoss`` with ``loss_weight=6.0``; any sigmoid loss works.
         dn_cls_loss_weight: ``loss_weight`` of the same loss on denoising queries; None keeps that of ``loss_cls``.
-        target_rescale: see :class:`SetLoss`; the paper prefers ``'max_iou'`` for 900 queries and ``'one'`` for 300.
-        one_to_many: of :class:`OneToMany`; set by the detector.
+        target_rescale: see :class:`ClassTerm`; the paper prefers ``'max_iou'`` for 900 queries and ``'one'`` for 300.
+        sigmoid_eps: see :func:`refined_boxes`; None for that of mmdet's head.
         Others: as in mmdet. ``train_cfg.assigner`` must be a ``StableHungarianAssigner``; ``test_cfg.nms``, where
             given, is the config of a class-wise NMS on the ``max_per_img`` best boxes, e.g. ``dict(type='nms',
             iou_threshold=0.8)``.
@@ -36,14 +38,17 @@ class SetLossHead:
         ValueError: for another assigner, a softmax loss, or a ``target_rescale`` that the loss cannot use.
     """
 
+    class_agnostic_encoder = True
+    default_sigmoid_eps = 1e-5
+
     def __init__(
         self,
-        *args,
+        *args: Any,
         loss_cls: ConfigType,
         dn_cls_loss_weight: Optional[float] = None,
         target_rescale: Optional[str] = None,
-        one_to_many: Optional[ConfigType] = None,
-        **kwargs,
+        sigmoid_eps: Optional[float] = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, loss_cls=loss_cls, **kwargs)
         if self.train_cfg and not isinstance(self.assigner, StableHungarianAssigner):
@@ -61,95 +66,71 @@ class SetLossHead:
                 f'target_rescale={target_rescale!r} rescales the targets of PositionSupervisedLoss, but loss_cls is '
                 f'{type(self.loss_cls).__name__}; set target_rescale=None or use PositionSupervisedLoss'
             )
-        self.one_to_many = OneToMany(**one_to_many) if one_to_many else None
+        self.sigmoid_eps = self.default_sigmoid_eps if sigmoid_eps is None else sigmoid_eps
         self.dn_loss_cls = self.loss_cls
         if dn_cls_loss_weight is not None:
             self.dn_loss_cls = MODELS.build(dict(loss_cls, loss_weight=dn_cls_loss_weight))
-        self.set_loss = SetLoss(self.loss_bbox, self.loss_iou, target_rescale, self.sync_cls_avg_factor)
+        cls_term = ClassTerm(self.loss_cls, self.dn_loss_cls, target_rescale, self.sync_cls_avg_factor)
+        self.set_loss = SetLoss([cls_term, L1Term(self.loss_bbox), IoUTerm(self.loss_iou)])
 
-    def _init_layers(self) -> None:
-        super()._init_layers()
-        for branch in getattr(self, 'reg_branches', None) or [self.fc_reg]:
-            compute_in_float32(branch)
-
-    def set_losses(
+    def loss(
         self,
-        logits: Tensor,
-        boxes_cxcywh: Tensor,
-        gt_instances: InstanceList,
-        img_metas: List[dict],
-        dn_meta: Optional[Dict] = None,
-        encoder: Optional[Branches] = None,
+        batch_data_samples: SampleList,
+        plan: Optional[QueryPlan] = None,
+        dn_meta: Optional[Dict[str, int]] = None,
+        enc_outputs_class: Optional[Tensor] = None,
+        enc_outputs_coord: Optional[Tensor] = None,
+        **decoder_outputs: Any,
     ) -> Dict[str, Tensor]:
-        """All losses of a training step.
+        """Losses of a training step.
 
         Args:
-            logits: (K, B, T + Q, C) of K decoder layers: T denoising queries, then the matching queries, of which the
-                last are one-to-many where these are configured.
-            boxes_cxcywh: (K, B, T + Q, 4), normalised.
-            gt_instances: ``bboxes`` (absolute xyxy) and ``labels`` of B images.
-            img_metas: with ``img_shape``.
-            dn_meta: of ``DNQueryGenerator`` or mmdet's ``CdnQueryGenerator``; None without denoising.
-            encoder: one branch, of encoder proposals, where they are supervised.
+            batch_data_samples: with ``gt_instances``.
+            plan: what every query is; detectors of mmdet give none.
+            dn_meta: mmdet's numbers of denoising queries, where there is no plan.
+            enc_outputs_class, enc_outputs_coord: (B, N, C) and (B, N, 4) of the encoder's proposals: all tokens, which
+                learn to tell objects, as class 0, from background, or the best ones with classes of their own (DINO).
+            decoder_outputs: what ``forward`` takes.
 
         Returns:
             mmdet's keys: ``loss_cls``, ``d0.loss_cls``, ..., ``enc_loss_cls``, ``dn_loss_cls``, ``d0.dn_loss_cls``,
             ..., ``o2m_loss_cls``, ``d0.o2m_loss_cls``, ..., and the same for ``loss_bbox`` and ``loss_iou``.
         """
-        targets = (dn_meta or {}).get('targets') or BatchTargets.from_instances(gt_instances, img_metas)
-        num_dn = dn_meta['num_denoising_queries'] if dn_meta else 0
-        layers = [f'd{i}.' for i in range(len(logits) - 1)] + ['']
-        one_to_many = self.one_to_many if self.training else None  # of which there are none at test time
-        num_o2m = one_to_many.num_queries if one_to_many else 0
-        # One split, whose gradient is one concatenation; slices would each be padded with zeros and added.
-        sizes = [num_dn, logits.shape[2] - num_dn - num_o2m, num_o2m]
-        dn_logits, logits, o2m_logits = logits.split(sizes, dim=2)
-        dn_boxes, boxes, o2m_boxes = boxes_cxcywh.split(sizes, dim=2)
-        matching = [Branches(logits, boxes, tuple(layers))]
-        if encoder is not None:
-            matching.append(encoder)
-        if one_to_many:
-            _, num_copies, loss_weight = one_to_many
-            prefixes = tuple(f'{layer}o2m_' for layer in layers)
-            matching.append(Branches(o2m_logits, o2m_boxes, prefixes, num_copies=num_copies, loss_weight=loss_weight))
-        all_matches = self.assigner.assign_batch(matching, targets)
-        skipped = all_matches[0].skipped_images
-        if skipped:
-            matching = [blanked(branches, skipped) for branches in matching]
-        groups = [LossGroup(branches, matches, self.loss_cls) for branches, matches in zip(matching, all_matches)]
-        if dn_meta:
-            layout = dn_meta.get('layout') or DenoisingLayout.of_mmdet(dn_meta, targets.num_gts)
-            branches = Branches(dn_logits, dn_boxes, tuple(f'{layer}dn_' for layer in layers))
-            if skipped:
-                branches = blanked(branches, skipped)
-                layout = layout.without(skipped)
-            matches = layout.matches(len(layers), dn_logits.device)
-            valid = layout.valid(dn_logits.device) if layout.ignore_padding and layout.is_padded else None
-            groups.append(LossGroup(branches, matches, self.dn_loss_cls, valid))
-        return self.set_loss(groups, targets)
+        logits, boxes_cxcywh = self(**decoder_outputs)
+        if plan is None:
+            plan = QueryPlan.of_mmdet(BatchTargets.from_samples(batch_data_samples), logits.shape[2], dn_meta)
+        return self.plan_losses(plan, logits, boxes_cxcywh, enc_outputs_class, enc_outputs_coord)
+
+    def plan_losses(
+        self,
+        plan: QueryPlan,
+        logits: Tensor,
+        boxes_cxcywh: Tensor,
+        enc_logits: Optional[Tensor] = None,
+        enc_boxes: Optional[Tensor] = None,
+    ) -> Dict[str, Tensor]:
+        """The losses of all queries of a plan, from (K, B, Q, C) logits and (K, B, Q, 4) boxes of K decoder layers and
+        the encoder's proposals, (B, N, C) and (B, N, 4), if there are any."""
+        parts = plan.split(logits, boxes_cxcywh)
+        if enc_logits is not None and enc_boxes is not None:
+            encoder = Predictions(enc_logits[None], enc_boxes[None], ('enc_',))
+            parts.append(encoder._replace(class_agnostic=self.class_agnostic_encoder))
+        return self.set_loss(plan.supervise(self.assigner, parts), plan.targets)
 
     def _predict_by_feat_single(
         self, cls_score: Tensor, bbox_pred: Tensor, img_meta: dict, rescale: bool = True
     ) -> InstanceData:
-        """Detections of one image, by score; where ``test_cfg.nms`` is set, after class-wise NMS."""
-        results = super()._predict_by_feat_single(cls_score, bbox_pred, img_meta, rescale)
+        """Detections of one image, by score; where ``test_cfg.nms`` is set, after class-wise NMS. In float32: neither
+        mmcv's NMS nor numpy takes the scores of mixed precision."""
+        results = super()._predict_by_feat_single(cls_score.float(), bbox_pred.float(), img_meta, rescale)
         nms_cfg = self.test_cfg.get('nms')
         if nms_cfg is None:
             return results
-        # In float32: mmcv's NMS takes no half-precision scores, as mixed precision gives them.
-        detections, keep = batched_nms(results.bboxes.float(), results.scores.float(), results.labels, nms_cfg)
+        detections, keep = batched_nms(results.bboxes, results.scores, results.labels, nms_cfg)
         results = results[keep]
         results.bboxes, results.scores = detections[:, :4], detections[:, 4]  # soft NMS lowers scores
         return results
 
-
-def blanked(branches: Branches, images: Iterable[int]) -> Branches:
-    """The same, with constants, which get no gradient, in place of all predictions of some images."""
-    blank = torch.zeros(branches.logits.shape[1], dtype=torch.bool, device=branches.logits.device)
-    blank[list(images)] = True
-    blank = blank[:, None, None]
-    # Boxes of a tenth: boxes without area would be at a kink of the box losses.
-    return branches._replace(
-        logits=branches.logits.float().masked_fill(blank, BLANK_LOGIT),
-        boxes_cxcywh=branches.boxes_cxcywh.masked_fill(blank, 0.1),
-    )
+    def forward(self, *args: Any, **kwargs: Any) -> Tuple[Tensor, Tensor]:
+        """Logits (K, B, Q, C) and normalised cxcywh boxes (K, B, Q, 4) of K decoder layers."""
+        raise NotImplementedError

@@ -1,87 +1,91 @@
 """mmdet's heads with the set loss: each ``Stable...Head`` takes the place of the mmdet head that it is named after."""
 
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence, Tuple
 
+import torch
 from mmdet.models.dense_heads import ConditionalDETRHead, DABDETRHead, DeformableDETRHead, DETRHead, DINOHead
-from mmdet.models.layers import inverse_sigmoid
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.utils import InstanceList
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmdet_stable.structures import Branches
+from mmdet_stable.models.layers import refined_boxes
+from mmdet_stable.structures import BatchTargets, QueryPlan
 
 from .set_loss_head import SetLossHead
 
 
-class _StableHead(SetLossHead):
-    def loss(
-        self,
-        batch_data_samples: SampleList,
-        enc_outputs_class: Optional[Tensor] = None,
-        enc_outputs_coord: Optional[Tensor] = None,
-        dn_meta: Optional[Dict] = None,
-        **decoder_outputs,
-    ) -> Dict[str, Tensor]:
-        """Losses of a training step.
+class SharedLayersHead(SetLossHead):
+    """All decoder layers share one class layer and one box branch, as in DETR."""
 
-        Args:
-            batch_data_samples: with ``gt_instances``.
-            enc_outputs_class, enc_outputs_coord: (B, N, C) and (B, N, 4) of all encoder tokens of a two-stage detector,
-                which learn to tell objects, as class 0, from background.
-            dn_meta: of ``DNQueryGenerator``; None without denoising.
-            decoder_outputs: what the head's ``forward`` takes, with ``hidden_states`` (K, B, T + Q, D) of K layers.
-        """
-        instances = [sample.gt_instances for sample in batch_data_samples]
-        metas = [sample.metainfo for sample in batch_data_samples]
-        encoder = None
-        if enc_outputs_class is not None:
-            boxes = enc_outputs_coord[None]
-            encoder = Branches(enc_outputs_class[None], boxes, ('enc_',), class_agnostic=True)
-        return self.set_losses(*self(**decoder_outputs), instances, metas, dn_meta, encoder)
+    def forward(self, hidden_states: Tensor, references: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
+        """From states (K, B, Q, D) and the references around them, (K, B, Q, 2 or 4) or the same for all layers."""
+        boxes = refined_boxes(self.box_branch, hidden_states, references, self.sigmoid_eps)
+        return self.fc_cls(hidden_states), boxes
+
+    def box_branch(self, states: Tensor) -> Tensor:
+        """(..., 4) offsets from states (..., D)."""
+        return self.fc_reg(self.activate(self.reg_ffn(states)))
 
 
 @MODELS.register_module()
-class StableDETRHead(_StableHead, DETRHead):
-    """mmdet's ``DETRHead`` with the set loss; see :class:`SetLossHead` for its arguments. It scores by a sigmoid."""
+class StableDETRHead(SharedLayersHead, DETRHead):
+    """Head of DETR with the set loss; see :class:`SetLossHead` for its arguments. It scores by a sigmoid."""
 
 
 @MODELS.register_module()
-class StableConditionalDETRHead(_StableHead, ConditionalDETRHead):
-    """mmdet's ``ConditionalDETRHead`` with the set loss; see :class:`SetLossHead` for its arguments."""
+class StableConditionalDETRHead(SharedLayersHead, ConditionalDETRHead):
+    """Head of Conditional DETR with the set loss; see :class:`SetLossHead` for its arguments."""
 
 
 @MODELS.register_module()
-class StableDABDETRHead(_StableHead, DABDETRHead):
-    """mmdet's ``DABDETRHead`` with the set loss; see :class:`SetLossHead` for its arguments."""
+class StableDABDETRHead(SharedLayersHead, DABDETRHead):
+    """Head of DAB-DETR with the set loss; see :class:`SetLossHead` for its arguments."""
+
+    default_sigmoid_eps = 1e-3
+
+    def box_branch(self, states: Tensor) -> Tensor:
+        return self.fc_reg(states)
 
 
-class _PredictsByLastLayer:
+class LayerwiseHead(SetLossHead):
+    """Each decoder layer has a class layer and a box branch, which may be shared, as in Deformable-DETR."""
+
+    def forward(self, hidden_states: Tensor, references: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+        """From states (K, B, Q, D) and at least K references (B, Q, 2 or 4), those that each layer starts from."""
+        layers = [self.forward_layer(index, *inputs) for index, inputs in enumerate(zip(hidden_states, references))]
+        logits, boxes = zip(*layers)
+        return torch.stack(logits), torch.stack(boxes)
+
+    def forward_layer(self, layer: int, states: Tensor, references: Tensor) -> Tuple[Tensor, Tensor]:
+        """Logits (B, Q, C) and boxes (B, Q, 4) of one layer."""
+        boxes = refined_boxes(self.reg_branches[layer], states, references, self.sigmoid_eps)
+        return self.cls_branches[layer](states), boxes
+
     def predict(
         self,
         hidden_states: Tensor,
-        references: List[Tensor],
+        references: Sequence[Tensor],
         batch_data_samples: SampleList,
         rescale: bool = True,
     ) -> InstanceList:
-        """Detections, as mmdet's; the branches of layers before the last, which are for training, are left out."""
+        """Detections of the last layer; the branches of layers before it are for training, and left out."""
         last = len(hidden_states) - 1
-        reference = inverse_sigmoid(references[last])
-        reference = nn.functional.pad(reference, (0, 4 - reference.shape[-1]))  # points have no size yet
-        logits = self.cls_branches[last](hidden_states[last])
-        boxes = (self.reg_branches[last](hidden_states[last]) + reference).sigmoid()
+        logits, boxes = self.forward_layer(last, hidden_states[last], references[last])
         metas = [sample.metainfo for sample in batch_data_samples]
         return self.predict_by_feat(logits[None], boxes[None], batch_img_metas=metas, rescale=rescale)
 
 
 @MODELS.register_module()
-class StableDeformableDETRHead(_PredictsByLastLayer, _StableHead, DeformableDETRHead):
-    """mmdet's ``DeformableDETRHead`` with the set loss; see :class:`SetLossHead` for its arguments."""
+class StableDeformableDETRHead(LayerwiseHead, DeformableDETRHead):
+    """Head of Deformable-DETR with the set loss; see :class:`SetLossHead` for its arguments."""
 
 
 @MODELS.register_module()
-class StableDINOHead(_PredictsByLastLayer, SetLossHead, DINOHead):
-    """mmdet's ``DINOHead`` with the set loss; see :class:`SetLossHead` for its arguments."""
+class StableDINOHead(LayerwiseHead, DINOHead):
+    """Head of DINO with the set loss; see :class:`SetLossHead` for its arguments."""
+
+    class_agnostic_encoder = False
 
     def loss_by_feat(
         self,
@@ -91,12 +95,10 @@ class StableDINOHead(_PredictsByLastLayer, SetLossHead, DINOHead):
         enc_bbox_preds: Optional[Tensor],
         batch_gt_instances: InstanceList,
         batch_img_metas: List[dict],
-        dn_meta: Optional[Dict],
+        dn_meta: Optional[Dict[str, int]] = None,
         batch_gt_instances_ignore: None = None,
     ) -> Dict[str, Tensor]:
-        """Called by mmdet with what :meth:`SetLossHead.set_losses` takes; encoder proposals may be None."""
-        encoder = None
-        if enc_cls_scores is not None:
-            encoder = Branches(enc_cls_scores[None], enc_bbox_preds[None], ('enc_',))
-        predictions = all_layers_cls_scores, all_layers_bbox_preds
-        return self.set_losses(*predictions, batch_gt_instances, batch_img_metas, dn_meta, encoder)
+        """Losses of given predictions, with the arguments of mmdet's ``DINOHead``; proposals may be None."""
+        targets = BatchTargets.from_instances(batch_gt_instances, batch_img_metas)
+        plan = QueryPlan.of_mmdet(targets, all_layers_cls_scores.shape[2], dn_meta)
+        return self.plan_losses(plan, all_layers_cls_scores, all_layers_bbox_preds, enc_cls_scores, enc_bbox_preds)

@@ -1,5 +1,4 @@
-from .dab_deformable_detr import DABDeformableDETR
-from .dn_deformable_detr import DNDeformableDETR
+from .dab_deformable_detr import DABDeformableDETR, DNDeformableDETR
 from .dn_detr import DNDETR, DNConditionalDETR
 from .stable_ddq_detr import StableDDQDETR
 from .stable_deformable_detr import HDeformableDETR, StableDeformableDETR

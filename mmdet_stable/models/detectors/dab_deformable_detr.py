@@ -1,79 +1,81 @@
-"""DAB-Deformable-DETR, which mmdet does not have: Deformable-DETR whose queries are boxes."""
+"""DAB-Deformable-DETR, which mmdet does not have, and DN-Deformable-DETR on top."""
 
-from typing import Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
-from mmcv.ops import MultiScaleDeformableAttention
-from mmdet.models.detectors import DeformableDETR
-from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.registry import MODELS
+from mmdet.utils import ConfigType
 from torch import Tensor, nn
 
-from mmdet_stable.models.layers import DABDeformableDecoder
+from mmdet_stable.models.layers import DABDeformableDecoder, marked
 
-from .memory_fusion import MemoryFusionDetector
+from .deformable import DeformableDetector
 
 
 @MODELS.register_module()
-class DABDeformableDETR(MemoryFusionDetector, DeformableDETR):
-    """mmdet's ``DeformableDETR`` of any width, with 4-D anchors that every decoder layer refines.
+class DABDeformableDETR(DeformableDetector):
+    """Deformable-DETR of any width whose queries are boxes (4-D anchors), which every decoder layer refines.
 
     Args:
-        encoder: as in mmdet, plus ``fusion``, see :class:`MemoryFusionDetector`.
+        encoder: see :class:`DeformableDetector`.
         as_two_stage: take the anchors from the encoder's best proposals instead of learning them. Content is learned
             per query in both cases.
-        Others: as in mmdet; ``with_box_refine`` is always on.
+        Others: as in mmdet's ``DeformableDETR``; ``with_box_refine`` is always on.
+
+    Raises:
+        ValueError: for ``with_box_refine=False``; see also :class:`DeformableDetector`.
 
     Source: arXiv:2201.12329, as combined with Deformable-DETR by its authors.
     """
 
-    def __init__(self, *args, with_box_refine: bool = True, **kwargs) -> None:
+    has_indicator = False  # whether the last channel of the content marks denoising queries
+
+    def __init__(self, *args: Any, with_box_refine: bool = True, **kwargs: Any) -> None:
         if not with_box_refine:
             raise ValueError('with_box_refine=False: the anchors of DABDeformableDETR are refined by every layer')
+        if 'one_to_many' in kwargs:
+            raise TypeError(
+                f"{type(self).__name__} got an unexpected keyword argument 'one_to_many': one-to-many queries are part "
+                'of StableDeformableDETR and HDeformableDETR'
+            )
         super().__init__(*args, with_box_refine=True, **kwargs)
 
-    def _init_layers(self) -> None:
-        decoder = self.decoder
-        super()._init_layers()
-        self.decoder = DABDeformableDecoder(**decoder)
-        self.query_embedding = nn.Embedding(self.num_queries, self.embed_dims)
-        if self.as_two_stage:
-            del self.pos_trans_fc, self.pos_trans_norm
-        else:
+    def build_decoder(self, cfg: ConfigType) -> DABDeformableDecoder:
+        return DABDeformableDecoder(**cfg)
+
+    def init_queries(self) -> None:
+        self.query_embedding = nn.Embedding(self.num_queries, self.embed_dims - self.has_indicator)
+        if not self.as_two_stage:
             self.anchor_embedding = nn.Embedding(self.num_queries, 4)
-            del self.reference_points_fc
 
-    def init_weights(self) -> None:
-        # Not DeformableDETR's, which reaches for the layers that are deleted here.
-        DetectionTransformer.init_weights(self)
-        for parameter in [*self.encoder.parameters(), *self.decoder.parameters()]:
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
-        for module in self.modules():
-            if isinstance(module, MultiScaleDeformableAttention):
-                module.init_weights()
+    def pre_decoder(
+        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor
+    ) -> Tuple[Dict[str, Tensor], Dict[str, Any]]:
+        """Content and anchors for the decoder, and encoder proposals for the head."""
         if self.as_two_stage:
-            nn.init.xavier_uniform_(self.memory_trans_fc.weight)
-        nn.init.normal_(self.level_embed)
-
-    def pre_decoder(self, memory: Tensor, memory_mask: Tensor, spatial_shapes: Tensor) -> Tuple[Dict, Dict]:
-        """Content and anchors for the decoder; encoder proposals of all N tokens for the head, in training."""
-        head_inputs = dict(enc_outputs_class=None, enc_outputs_coord=None) if self.training else {}
-        if self.as_two_stage:
-            features, proposals = self.gen_encoder_output_proposals(memory, memory_mask, spatial_shapes)
-            scores = self.bbox_head.cls_branches[self.decoder.num_layers](features)
-            boxes = (self.bbox_head.reg_branches[self.decoder.num_layers](features) + proposals).sigmoid()
-            best = scores[..., 0].topk(self.num_queries, dim=1).indices  # class-agnostic, as in Deformable-DETR
-            anchors = boxes.gather(1, best[..., None].expand(-1, -1, 4)).detach()
-            if self.training:
-                head_inputs = dict(enc_outputs_class=scores, enc_outputs_coord=boxes)
+            anchors, supervised = self.select_proposals(memory, memory_mask, spatial_shapes)
         else:
-            anchors = self.anchor_embedding.weight.sigmoid().expand(len(memory), -1, -1)
+            anchors, supervised = self.anchor_embedding.weight.expand(len(memory), -1, -1), self.no_proposals()
         query = self.query_embedding.weight.expand(len(memory), -1, -1)
-        return dict(query=query, reference_points=anchors, memory=memory), head_inputs
+        if self.has_indicator:
+            query = marked(query)
+        return dict(query=query, reference_points=anchors.sigmoid(), memory=memory), supervised
 
-    def forward_decoder(self, query: Tensor, memory: Tensor, memory_mask: Tensor, **inputs) -> Dict:
-        """States (K, B, Q, D), and the K + 1 reference boxes (B, Q, 4) around them."""
-        states, references = self.decoder(
-            query=query, value=memory, key_padding_mask=memory_mask, reg_branches=self.bbox_head.reg_branches, **inputs
-        )
-        return dict(hidden_states=states, references=references)
+
+@MODELS.register_module()
+class DNDeformableDETR(DABDeformableDETR):
+    """DAB-Deformable-DETR, trained with denoising queries.
+
+    With the generator's indicator, the learned content of matching queries has one channel less, whose place the
+    indicator 0 takes.
+
+    Args:
+        dn_cfg: settings of ``DNQueryGenerator``, e.g. ``dict(num_groups=5)``.
+        Others: as in :class:`DABDeformableDETR`.
+
+    Source: arXiv:2203.01305.
+    """
+
+    def __init__(self, *args: Any, dn_cfg: ConfigType, **kwargs: Any) -> None:
+        self.has_indicator = dn_cfg.get('indicator', True)
+        super().__init__(*args, **kwargs)
+        self.dn_query_generator = self.build_dn_query_generator(dn_cfg)

@@ -1,31 +1,41 @@
-from .any_width_dino_decoder import AnyWidthDinoDecoder
-from .dab_deformable_decoder import DABDeformableDecoder
-from .deformable_attention import DeformableAttention, use_deformable_attention
-from .denoising import DNQueryGenerator, denoising_attention_mask
-from .look_forward_twice_decoder import LookForwardTwiceDecoder
+from .box_refinement import refined_boxes, refined_proposals
+from .conditional_decoders import ConditionalDecoder, ConditionalEncoder, DABDecoder, DABEncoder
+from .deformable_attention import DeformableAttention
+from .deformable_decoders import DABDeformableDecoder, DeformableDecoder, DinoDecoder
+from .denoising import DenoisingQueries, DNQueryGenerator, denoising_queries, marked
 from .mask_boxes import boxes_of_masks, masks_to_xyxy
 from .mask_dino_pixel_decoder import MaskDINOPixelDecoder, PixelDecoderOutputs
 from .mask_dino_queries import SelectedTokens, initial_boxes, select_tokens
 from .memory_fusion_encoder import MemoryFusionEncoder
 from .proposals import with_enough_tokens
-from .self_attention import use_fused_self_attention
+from .self_attention import FusedConditionalAttention, SelfAttention
+from .transformer_layers import DeformableDecoderLayer
 
 __all__ = [
-    'AnyWidthDinoDecoder',
+    'ConditionalDecoder',
+    'ConditionalEncoder',
+    'DABDecoder',
     'DABDeformableDecoder',
+    'DABEncoder',
     'DNQueryGenerator',
     'DeformableAttention',
-    'LookForwardTwiceDecoder',
+    'DeformableDecoder',
+    'DeformableDecoderLayer',
+    'DenoisingQueries',
+    'DinoDecoder',
+    'FusedConditionalAttention',
     'MaskDINOPixelDecoder',
     'MemoryFusionEncoder',
     'PixelDecoderOutputs',
     'SelectedTokens',
+    'SelfAttention',
     'boxes_of_masks',
-    'denoising_attention_mask',
+    'denoising_queries',
     'initial_boxes',
+    'marked',
     'masks_to_xyxy',
+    'refined_boxes',
+    'refined_proposals',
     'select_tokens',
-    'use_deformable_attention',
-    'use_fused_self_attention',
     'with_enough_tokens',
 ]

@@ -5,7 +5,7 @@ from typing import Any, Iterator, Optional, Tuple
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
 from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
@@ -14,10 +14,10 @@ from torch.nn.functional import embedding_bag
 class DeformableAttention(MultiScaleDeformableAttention):
     """mmcv's ``MultiScaleDeformableAttention``, with the same arguments, parameters and results.
 
-    On a GPU, mmcv's CUDA operator does the work, in float32 where autocast asks for bfloat16, which the operator does
-    not know; mmcv's check of map sizes is left out, as it waits for the device in each layer. On a CPU, mmcv samples
-    maps whose channels lie far apart; :func:`weighted_samples` reads whole rows instead. Other devices, and tracing as
-    for ONNX, are left to mmcv.
+    On a GPU, mmcv's CUDA operator does the work, in float32 also under autocast, as positions in half precision lie up
+    to 0.8 pixels off; mmcv's check of map sizes is left out, as it waits for the device in each layer. On a CPU, mmcv
+    samples maps whose channels lie far apart; :func:`weighted_samples` reads whole rows instead. Other devices, and
+    tracing as for ONNX, are left to mmcv.
 
     Source: arXiv:2010.04159 Eq. 3.
     """
@@ -41,6 +41,8 @@ class DeformableAttention(MultiScaleDeformableAttention):
             maps = dict(spatial_shapes=spatial_shapes, level_start_index=level_start_index)
             inputs = dict(query_pos=query_pos, key_padding_mask=key_padding_mask, reference_points=reference_points)
             return super().forward(query, key, value, identity, **inputs, **maps, **kwargs)
+        if reference_points is None or spatial_shapes is None:
+            raise ValueError('DeformableAttention needs reference_points and spatial_shapes')
         if reference_points.shape[-1] not in (2, 4):
             raise ValueError(f'reference_points: the last dimension is 2 or 4, got {tuple(reference_points.shape)}')
         value = query if value is None else value
@@ -72,27 +74,20 @@ class DeformableAttention(MultiScaleDeformableAttention):
         return self.dropout(output) + identity
 
 
-def use_deformable_attention(module: nn.Module) -> None:
-    """Turn every ``MultiScaleDeformableAttention`` in a module into :class:`DeformableAttention`, in place."""
-    for part in module.modules():
-        if type(part) is MultiScaleDeformableAttention:
-            part.__class__ = DeformableAttention
-
-
 def cuda_samples(
     value: Tensor,
     spatial_shapes: Tensor,
-    level_start_index: Tensor,
+    level_start_index: Optional[Tensor],
     locations: Tensor,
     weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
     """:func:`weighted_samples` by mmcv's CUDA operator."""
-    dtype = value.dtype
-    if dtype == torch.bfloat16:
-        value = value.float()
-    arguments = value.contiguous(), spatial_shapes, level_start_index, locations.contiguous(), weights.contiguous()
-    return MultiScaleDeformableAttnFunction.apply(*arguments, im2col_step).to(dtype)
+    # In float32: the operator would compute positions in half precision, and knows no bfloat16.
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    maps, locations, weights = (tensor.to(dtype).contiguous() for tensor in (value, locations, weights))
+    arguments = maps, spatial_shapes, level_start_index, locations, weights
+    return MultiScaleDeformableAttnFunction.apply(*arguments, im2col_step).to(value.dtype)
 
 
 def weighted_samples(value: Tensor, spatial_shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
@@ -119,13 +114,13 @@ def weighted_samples(value: Tensor, spatial_shapes: Tensor, locations: Tensor, w
     x, y = locations.to(dtype).flatten(3, 4).unbind(-1)
     weights = weights.to(dtype).flatten(3)
     columns = list(_neighbours(x * width - 0.5, width))
-    positions, shares = [], []
+    corners, corner_shares = [], []
     for share_y, row in _neighbours(y * height - 0.5, height):
         row, share_y = start + row * width, share_y * weights
         for share_x, column in columns:
-            positions.append(row + column)
-            shares.append(share_y * share_x)
-    positions, shares = torch.stack(positions, 3), torch.stack(shares, 3)  # (B, Q, H, 4, L * P)
+            corners.append(row + column)
+            corner_shares.append(share_y * share_x)
+    positions, shares = torch.stack(corners, 3), torch.stack(corner_shares, 3)  # (B, Q, H, 4, L * P)
     # Half the size where that holds all indices, also those that embedding_bag counts by itself.
     index = torch.int32 if max(shares.numel(), value.numel()) < 2**31 else torch.int64
     image = torch.arange(batch, dtype=index, device=value.device)[:, None, None, None, None]

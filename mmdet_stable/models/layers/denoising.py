@@ -1,9 +1,9 @@
 """Queries made of noised ground truths, which the decoder learns to put right (arXiv:2203.01305, Sec. 4)."""
 
-from typing import Dict, Optional, Sequence, Tuple, Union
+from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
-from mmdet.models.layers import inverse_sigmoid
+from mmdet.models.layers import CdnQueryGenerator, inverse_sigmoid
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_xyxy_to_cxcywh
@@ -46,40 +46,28 @@ def flip_labels(labels: Tensor, draws: Tensor, random_labels: Tensor, probabilit
     return torch.where(draws < probability, random_labels, labels)
 
 
-def denoising_attention_mask(
-    num_groups: int,
-    group_size: int,
-    num_matching: int,
-    device: Optional[torch.device] = None,
-    hide_denoising: bool = True,
-    isolate_groups: bool = True,
-) -> Tensor:
-    """Who must not see whom in the decoder's self-attention; denoising queries come first.
+class DenoisingQueries(NamedTuple):
+    """The T denoising queries of each of B images.
 
-    The paper's rules: matching queries see no denoising query, as these hold ground truth (``hide_denoising``); a group
-    sees itself and no other group (``isolate_groups``); denoising queries see all matching queries. The switches are
-    those of the paper's ablation.
-
-    Returns:
-        (T + Q, T + Q) bool, T = num_groups * group_size; True forbids the query of the row to see that of the column.
+    Attributes:
+        content: (B, T, D).
+        boxes_unact: (B, T, 4) cxcywh before the sigmoid.
+        layout: which ground truth each of them shows.
     """
-    group = torch.arange(num_groups, device=device).repeat_interleave(group_size)
-    group = torch.cat([group, group.new_full((num_matching,), num_groups)])  # as if matching queries were a last group
-    row, column = group[:, None], group[None]
-    sees_denoising = (column < num_groups) & (row != column)
-    from_matching = row == num_groups
-    return sees_denoising & ((from_matching & hide_denoising) | (~from_matching & isolate_groups))
+
+    content: Tensor
+    boxes_unact: Tensor
+    layout: DenoisingLayout
 
 
 @MODELS.register_module()
 class DNQueryGenerator(BaseModule):
     """Noised ground truths as queries, in groups of which each shows every ground truth once.
 
-    Called like mmdet's ``CdnQueryGenerator``; the losses need a head of this package. Nothing loops over boxes or
-    images, and nothing waits for the device.
+    The losses need a head of this package. Nothing loops over boxes or images, and nothing waits for the device.
 
     Args:
-        num_classes, embed_dims, num_matching_queries, num_heads: set by the detector.
+        num_classes, embed_dims: set by the detector.
         num_groups: groups per image (DN-DETR); None where ``num_queries`` is given.
         num_queries: budget (DINO): as many groups as fit, ``max(1, num_queries // G)`` for G boxes in the image with
             most; negatives come on top of it.
@@ -92,9 +80,12 @@ class DNQueryGenerator(BaseModule):
             the released Stable-DINO) or ``'far'`` (once to twice as far, DINO).
         indicator: mark denoising queries by 1 in the last channel of the content; the detector marks its matching
             queries by 0 there, and where it has no content for them, takes the label embedding of "unknown" (DN-DETR).
-        hide_denoising, isolate_groups: rules of the attention mask, see :func:`denoising_attention_mask`.
+        hide_denoising, isolate_groups: rules of the attention mask, see :class:`DenoisingLayout`; the paper switches
+            them off in an ablation.
         ignore_padding: whether the slots that an image with fewer boxes leaves empty are kept out of attention and
             loss. False as in the reference implementations, where they count as background.
+        sigmoid_eps: how close to 0 and 1 boxes may come before their inverse sigmoid is cut off; see
+            :func:`refined_boxes`.
 
     Raises:
         ValueError: for settings out of range, or a budget above ``max_queries``.
@@ -106,8 +97,6 @@ class DNQueryGenerator(BaseModule):
         self,
         num_classes: int,
         embed_dims: int,
-        num_matching_queries: int,
-        num_heads: int = 8,
         num_groups: Optional[int] = None,
         num_queries: Optional[int] = None,
         max_queries: int = 600,
@@ -119,9 +108,11 @@ class DNQueryGenerator(BaseModule):
         hide_denoising: bool = True,
         isolate_groups: bool = True,
         ignore_padding: bool = True,
+        sigmoid_eps: float = 1e-3,
     ) -> None:
         super().__init__()
-        if (num_groups is None) == (num_queries is None):
+        wanted = num_queries if num_groups is None else num_groups
+        if wanted is None or None not in (num_groups, num_queries):
             raise ValueError(
                 f'num_groups={num_groups}, num_queries={num_queries}: give one of them, e.g. num_groups=5 (DN-DETR) or '
                 'num_queries=100 (DINO)'
@@ -130,71 +121,63 @@ class DNQueryGenerator(BaseModule):
             raise ValueError(f'box_noise={box_noise!r}: known are {list(BOX_NOISES)}')
         if negatives not in NEGATIVES:
             raise ValueError(f'negatives={negatives!r}: known are {NEGATIVES}')
-        scales = box_noise_scale if isinstance(box_noise_scale, Sequence) else (box_noise_scale, box_noise_scale)
+        scales = tuple(box_noise_scale) if isinstance(box_noise_scale, Sequence) else (box_noise_scale,) * 2
         if len(scales) != 2 or min(scales) < 0 or not 0 <= label_flip_prob <= 1:
             raise ValueError(
                 f'box_noise_scale={box_noise_scale} must be one or two numbers from 0 up, '
                 f'label_flip_prob={label_flip_prob} a number from 0 to 1'
             )
-        self.num_copies = 2 if negatives else 1
-        name, wanted = ('num_queries', num_queries) if num_groups is None else ('num_groups', num_groups)
-        if not 1 <= wanted * self.num_copies <= max_queries:
+        self.queries_per_box = 2 if negatives else 1
+        needed = wanted * self.queries_per_box
+        if not 1 <= needed <= max_queries:
             raise ValueError(
-                f'{name}={wanted} needs {wanted * self.num_copies} queries for an image with one box, which must lie '
-                f'between 1 and max_queries={max_queries}'
+                f'{"num_queries" if num_groups is None else "num_groups"}={wanted} needs {needed} queries for an image '
+                f'with one box, which must lie between 1 and max_queries={max_queries}'
             )
         self.num_classes = num_classes
-        self.num_matching_queries = num_matching_queries
-        self.num_heads = num_heads
         self.num_groups = num_groups
         self.num_queries = num_queries
         self.max_queries = max_queries
         self.box_noise = BOX_NOISES[box_noise]
-        self.box_noise_scale = tuple(scales)
+        self.box_noise_scale: Scales = scales
         self.label_flip_prob = label_flip_prob
         self.negatives = negatives
         self.indicator = indicator
-        self.mask_rules = dict(hide_denoising=hide_denoising, isolate_groups=isolate_groups)
+        self.hide_denoising = hide_denoising
+        self.isolate_groups = isolate_groups
         self.ignore_padding = ignore_padding
+        self.sigmoid_eps = sigmoid_eps
         self.noise_factor = 1.0  # of both noises, not of the offset of far negatives; see DenoisingNoiseHook
         self.label_embedding = nn.Embedding(num_classes + indicator, embed_dims - indicator)
 
-    def forward(self, batch_data_samples: SampleList) -> Tuple[Tensor, Tensor, Tensor, Dict]:
-        """The denoising queries of a batch of B images, T for each.
-
-        Returns:
-            content: (B, T, D); boxes: (B, T, 4) cxcywh before the sigmoid; attention mask: bool,
-            (T + Q, T + Q), or (B * num_heads, T + Q, T + Q) where padding is hidden, too; and mmdet's ``dn_meta`` with
-            the numbers of denoising queries and groups, plus the ``layout`` and the padded ``targets`` of the batch.
-        """
-        targets = BatchTargets.from_instances(
-            [sample.gt_instances for sample in batch_data_samples], [sample.metainfo for sample in batch_data_samples]
-        )
+    def forward(self, targets: BatchTargets) -> DenoisingQueries:
+        """The denoising queries of a batch."""
         layout = self.layout(targets)
-        labels, boxes = self.noised(*layout.spread(targets.labels, targets.boxes_cxcywh), layout)
-        valid = layout.valid(labels.device)[..., None]
-        content = self.content(labels) * valid
-        boxes = inverse_sigmoid(boxes, eps=1e-3) * valid
-        dn_meta = dict(
-            num_denoising_queries=layout.num_queries,
-            num_denoising_groups=layout.num_groups,
-            layout=layout,
-            targets=targets,
+        labels, boxes = self.noised(layout.spread(targets.labels), layout.spread(targets.boxes_cxcywh), layout)
+        shown = layout.shown(labels.device)[..., None]
+        return DenoisingQueries(
+            self.content(labels) * shown, inverse_sigmoid(boxes, eps=self.sigmoid_eps) * shown, layout
         )
-        return content, boxes, self.attention_mask(layout, labels.device), dn_meta
 
     def layout(self, targets: BatchTargets) -> DenoisingLayout:
         """How many groups and slots this batch needs, and which ground truths are shown in a crowded one."""
         most = max(targets.num_gts)
-        num_groups = self.num_groups or max(self.num_queries // max(most, 1), 1)
-        num_slots = min(most, self.max_queries // (num_groups * self.num_copies))
+        num_groups = self.num_groups or max((self.num_queries or 0) // max(most, 1), 1)
+        num_slots = min(most, self.max_queries // (num_groups * self.queries_per_box))
         gt_inds = None
         if num_slots < most:
             order = torch.rand(targets.labels.shape, device=targets.labels.device).masked_fill(~targets.valid, 2.0)
             gt_inds = order.argsort(1)[:, :num_slots]
         num_shown = tuple(min(num, num_slots) for num in targets.num_gts)
         return DenoisingLayout(
-            num_groups, num_slots, num_shown, self.negatives is not None, gt_inds, self.ignore_padding
+            num_groups,
+            num_slots,
+            num_shown,
+            with_negatives=self.negatives is not None,
+            gt_inds=gt_inds,
+            ignore_padding=self.ignore_padding,
+            hide_denoising=self.hide_denoising,
+            isolate_groups=self.isolate_groups,
         )
 
     def noised(self, labels: Tensor, boxes_cxcywh: Tensor, layout: DenoisingLayout) -> Tuple[Tensor, Tensor]:
@@ -213,18 +196,27 @@ class DNQueryGenerator(BaseModule):
         embedded = self.label_embedding(labels)
         return nn.functional.pad(embedded, (0, 1), value=1.0) if self.indicator else embedded
 
-    def matching_content(self) -> Tensor:
-        """(D,) content of every matching query: the embedding of "unknown", and the indicator 0."""
-        return nn.functional.pad(self.label_embedding.weight[self.num_classes], (0, 1))
+    @property
+    def unknown_content(self) -> Tensor:
+        """(D,) content of matching queries that have none of their own: the embedding of "unknown", marked; zeros
+        without the indicator."""
+        if not self.indicator:
+            return torch.zeros_like(self.label_embedding.weight[0])
+        return marked(self.label_embedding.weight[self.num_classes])
 
-    def attention_mask(self, layout: DenoisingLayout, device: torch.device) -> Tensor:
-        """The mask of :meth:`forward`."""
-        num_dn, num_groups = layout.num_queries, layout.num_groups
-        mask = denoising_attention_mask(
-            num_groups, num_dn // num_groups, self.num_matching_queries, device, **self.mask_rules
-        )
-        if not (self.ignore_padding and layout.is_padded):
-            return mask
-        # Nobody sees a padding slot. It sees matching queries itself, so that no row of the softmax is empty.
-        hidden = nn.functional.pad(~layout.valid(device), (0, self.num_matching_queries))
-        return (mask | hidden[:, None]).repeat_interleave(self.num_heads, 0)
+
+def marked(content: Tensor) -> Tensor:
+    """Content (..., D - 1) of matching queries, with the indicator 0 as its last channel (arXiv:2203.01305, 4.5)."""
+    return nn.functional.pad(content, (0, 1))
+
+
+def denoising_queries(
+    generator: Union[DNQueryGenerator, CdnQueryGenerator], targets: BatchTargets, samples: SampleList
+) -> DenoisingQueries:
+    """The queries of this package's generator, or of mmdet's, which makes them of data samples."""
+    if not isinstance(generator, CdnQueryGenerator):
+        return generator(targets)
+    content, boxes, _, dn_meta = generator(samples)
+    # Without any box, this keeps the label embedding in the graph, as distributed training needs.
+    content = content + generator.label_embedding.weight[0, 0] * 0
+    return DenoisingQueries(content, boxes, DenoisingLayout.of_mmdet(dn_meta, targets.num_gts))

@@ -6,6 +6,7 @@ import torch
 from mmdet.models.layers import inverse_sigmoid
 from torch import Tensor
 
+from .box_refinement import refined_proposals
 from .mask_boxes import BOX_TYPES, boxes_of_masks
 
 Branch = Callable[[Tensor], Tensor]
@@ -45,7 +46,7 @@ def select_tokens(memory: Tensor, proposals: Tensor, cls: Branch, reg: Branch, n
         return values.gather(1, inds[..., None].expand(-1, -1, values.shape[-1]))
 
     content = chosen(memory)
-    return SelectedTokens(inds, content, reg(content) + chosen(proposals))
+    return SelectedTokens(inds, content, refined_proposals(reg, content, chosen(proposals)))
 
 
 def initial_boxes(boxes_unact: Tensor, mask_embeddings: Tensor, mask_features: Tensor, box_type: str) -> Tensor:

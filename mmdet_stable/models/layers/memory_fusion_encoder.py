@@ -1,30 +1,25 @@
 """Deformable encoder that carries a memory fusion."""
 
-from typing import Union
+from typing import Optional, Union
 
 import torch
-from mmdet.models.layers import DeformableDetrTransformerEncoder, DeformableDetrTransformerEncoderLayer
+from mmdet.models.layers import DeformableDetrTransformerEncoder
 from mmdet.registry import MODELS
 from mmdet.utils import OptConfigType
+from mmengine.model import ModuleList
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
+from mmdet_stable.models.necks import MemoryFusion
 
-class CheckpointedEncoderLayer(DeformableDetrTransformerEncoderLayer):
-    """mmdet's layer, which keeps only its inputs for the backward pass, and computes itself again there."""
-
-    def forward(self, *args, **kwargs) -> Tensor:
-        if not self.training:
-            return super().forward(*args, **kwargs)
-        return checkpoint(super().forward, *args, use_reentrant=False, **kwargs)
+from .transformer_layers import CheckpointedEncoderLayer, DeformableEncoderLayer
 
 
 class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
-    """mmdet's deformable encoder of any width and depth, with a memory fusion chosen by config.
+    """Deformable encoder of any width and depth, with a memory fusion chosen by config.
 
     Args:
         fusion: config of a memory fusion, e.g. ``dict(type='DenseMemoryFusion')``; width and depth are filled in here.
-            None leaves mmdet's encoder.
+            None fuses nothing.
         num_cp: how many layers, from the first on, trade time for memory by activation checkpointing. It is torch's
             own, which needs no fairscale and works under DistributedDataParallel.
         Others: as in mmdet.
@@ -39,12 +34,13 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
         super().__init__(*args, **kwargs)
 
     def _init_layers(self) -> None:
-        super()._init_layers()
         if self.num_checkpointed > self.num_layers:
             raise ValueError(f'encoder.num_cp={self.num_checkpointed}: there are only {self.num_layers} layers')
-        for index in range(self.num_checkpointed):
-            self.layers[index] = CheckpointedEncoderLayer(**self.layer_cfg)
-        self.fusion = None
+        kinds = [CheckpointedEncoderLayer] * self.num_checkpointed
+        kinds += [DeformableEncoderLayer] * (self.num_layers - self.num_checkpointed)
+        self.layers = ModuleList([kind(**self.layer_cfg) for kind in kinds])
+        self.embed_dims = self.layers[0].embed_dims
+        self.fusion: Optional[MemoryFusion] = None
         if self.fusion_cfg is not None:
             self.fusion = MODELS.build(dict(self.fusion_cfg, embed_dims=self.embed_dims, num_layers=self.num_layers))
 
@@ -58,7 +54,15 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
         valid_ratios: Tensor,
         **kwargs,
     ) -> Tensor:
-        """As mmdet's encoder; ``query`` (B, N, D) holds the neck's features, and is m_0 of the fusion.
+        """Encode N tokens of L levels.
+
+        Args:
+            query: (B, N, D) features from the neck, which are m_0 of the fusion.
+            query_pos: (B, N, D) their positions.
+            key_padding_mask: (B, N) bool, True for padding.
+            spatial_shapes: (L, 2) height and width of each level.
+            level_start_index: (L,).
+            valid_ratios: (B, L, 2) share of the padded width and height that the image covers.
 
         Returns:
             (B, N, D) memory, fused where a fusion is configured.
@@ -88,7 +92,8 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
     def get_encoder_reference_points(
         spatial_shapes: Tensor, valid_ratios: Tensor, device: Union[torch.device, str]
     ) -> Tensor:
-        """mmdet's; waits for the device once, instead of at every size."""
+        """(B, N, L, 2) reference points of all tokens, as mmdet's. Given sizes on the host, that waits for the device
+        once, instead of at every size."""
         return DeformableDetrTransformerEncoder.get_encoder_reference_points(
             spatial_shapes.tolist(), valid_ratios, device
         )

@@ -1,70 +1,116 @@
-"""Faster self-attention for decoders."""
+"""Attention of the DETR family by torch's fused kernels, with one mask for all heads."""
 
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
-from torch import Tensor, nn
+from mmcv.cnn.bricks.transformer import MultiheadAttention
+from mmdet.models.layers.transformer.utils import ConditionalAttention
+from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 
-class SelfAttention(nn.MultiheadAttention):
-    """``nn.MultiheadAttention`` as mmcv calls it, by torch's fused kernels, and with one mask for all heads.
+class SelfAttention(MultiheadAttention):
+    """Multi-head self-attention with positions, dropout and residual connection.
 
-    mmcv asks for attention weights and throws them away, for which torch leaves its fused kernels; and a mask that
-    differs between images is kept once per head, as floats, by every layer.
+    It has the arguments, parameters and results of mmcv's ``MultiheadAttention``, which asks torch for attention
+    weights and throws them away: for these, torch leaves its fused kernels, and keeps a mask that differs between
+    images once per head, as floats, in every layer.
+
+    Raises:
+        ValueError: for options of ``nn.MultiheadAttention`` that no DETR uses: other widths of keys and values, and
+            keys that do not come from the input.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        attn = self.attn
+        if attn.in_proj_weight is None or attn.bias_k is not None or attn.add_zero_attn:
+            raise ValueError('SelfAttention: kdim, vdim, add_bias_kv and add_zero_attn are not for self-attention')
+
     def forward(
+        self,
+        query: Tensor,
+        key: Optional[Tensor] = None,
+        value: Optional[Tensor] = None,
+        identity: Optional[Tensor] = None,
+        query_pos: Optional[Tensor] = None,
+        key_pos: Optional[Tensor] = None,
+        attn_mask: Optional[Tensor] = None,
+        key_padding_mask: Optional[Tensor] = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Attention of Q queries to S keys, which are the queries where not given.
+
+        Args:
+            query: (B, Q, D), or (Q, B, D) without ``batch_first``; so all others. ``value`` is ``key`` where not
+                given, ``key_pos`` is ``query_pos``, and ``identity``, of the residual connection, is ``query``.
+            attn_mask: (Q, S), (B, 1, Q, S), or (B * heads, Q, S) with the same for all heads; bool, where True forbids,
+                or added.
+            key_padding_mask: (B, S) bool, True for keys that nobody sees.
+
+        Returns:
+            Of the shape of ``query``. Attention of a query that sees no key is zero, where torch gives NaN.
+        """
+        key = query if key is None else key
+        value = key if value is None else value
+        identity = query if identity is None else identity
+        if key_pos is None and query_pos is not None and query_pos.shape == key.shape:
+            key_pos = query_pos
+        query = query if query_pos is None else query + query_pos
+        key = key if key_pos is None else key + key_pos
+        weights = self.attn.in_proj_weight.chunk(3)
+        bias = self.attn.in_proj_bias
+        biases: Tuple[Optional[Tensor], ...] = (None, None, None) if bias is None else bias.chunk(3)
+        projected = (linear(*inputs) for inputs in zip((query, key, value), weights, biases))
+        query, key, value = (self._heads_apart(tokens) for tokens in projected)
+        mask = attention_mask(attn_mask, key_padding_mask, self.num_heads)
+        output = scaled_dot_product_attention(query, key, value, mask, self.attn.dropout if self.training else 0.0)
+        output = output.transpose(1, 2) if self.batch_first else output.permute(2, 0, 1, 3)
+        return identity + self.dropout_layer(self.proj_drop(self.attn.out_proj(output.flatten(2))))
+
+    def _heads_apart(self, tokens: Tensor) -> Tensor:
+        """(B, heads, Q, D / heads)."""
+        tokens = tokens.unflatten(2, (self.num_heads, -1))
+        return tokens.transpose(1, 2) if self.batch_first else tokens.permute(1, 2, 0, 3)
+
+
+class FusedConditionalAttention(ConditionalAttention):
+    """Attention of Conditional DETR and DAB-DETR, where content and position have projections of their own.
+
+    It is mmdet's ``ConditionalAttention``, whose weights and results it has, but for how it attends.
+
+    Source: arXiv:2108.06152.
+    """
+
+    def forward_attn(
         self,
         query: Tensor,
         key: Tensor,
         value: Tensor,
         attn_mask: Optional[Tensor] = None,
         key_padding_mask: Optional[Tensor] = None,
-        **kwargs,
     ) -> Tuple[Tensor, None]:
-        """Attention of T queries to S keys.
-
-        Args:
-            query: (T, B, D), or (B, T, D) where ``batch_first``; key and value likewise, with S in place of T.
-            attn_mask: (T, S), or (B * heads, T, S) with the same for all heads; bool, where True forbids, or added.
-            key_padding_mask: (B, S) bool, True for keys that nobody sees.
-
-        Returns:
-            The output, of the shape of ``query``, and None in place of attention weights. A query that sees no key gets
-            zeros, where torch gives NaN.
-        """
-        if key_padding_mask is not None:
-            masks = dict(attn_mask=attn_mask, key_padding_mask=key_padding_mask)
-            return super().forward(query, key, value, **{**kwargs, **masks, 'need_weights': False})
-        weights = self.in_proj_weight.chunk(3)
-        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        query, key, value = (self._heads_apart(linear(*part)) for part in zip((query, key, value), weights, biases))
-        if attn_mask is not None:
-            if attn_mask.dim() == 3:
-                attn_mask = attn_mask.unflatten(0, (-1, self.num_heads))[:, :1]
-            if attn_mask.dtype == torch.bool:
-                attn_mask = ~attn_mask
-        dropout = self.dropout if self.training else 0.0
-        output = scaled_dot_product_attention(query, key, value, attn_mask, dropout)
-        output = output.transpose(1, 2) if self.batch_first else output.permute(2, 0, 1, 3)
-        return self.out_proj(output.flatten(2)), None
-
-    def _heads_apart(self, tokens: Tensor) -> Tensor:
-        """(B, heads, T, D / heads)."""
-        tokens = tokens.unflatten(2, (self.num_heads, -1))
-        return tokens.transpose(1, 2) if self.batch_first else tokens.permute(1, 2, 0, 3)
+        """Attention of (B, Q, E) to (B, S, E) with values (B, S, D), where E is D, or 2 * D in cross-attention; masks
+        as in :class:`SelfAttention`. Returns (B, Q, D), and None in place of attention weights."""
+        parts = (tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for tokens in (query, key, value))
+        mask = attention_mask(attn_mask, key_padding_mask, self.num_heads)
+        output = scaled_dot_product_attention(*parts, mask, self.attn_drop.p if self.training else 0.0)
+        return self.out_proj(output.transpose(1, 2).flatten(2)), None
 
 
-def use_fused_self_attention(module: nn.Module) -> None:
-    """Turn every ``nn.MultiheadAttention`` in a module into :class:`SelfAttention`, in place.
+def attention_mask(attn_mask: Optional[Tensor], key_padding_mask: Optional[Tensor], num_heads: int) -> Optional[Tensor]:
+    """One mask for torch's kernels, (Q, S) or (B, 1, Q or 1, S), from those of mmcv; see :class:`SelfAttention`.
 
-    Those with options of torch that no DETR uses stay as they are.
+    Returns:
+        Bool, where True allows; or floats to be added.
     """
-    for part in module.modules():
-        if type(part) is nn.MultiheadAttention and _has_usual_options(part):
-            part.__class__ = SelfAttention
-
-
-def _has_usual_options(attention: nn.MultiheadAttention) -> bool:
-    return attention.in_proj_weight is not None and attention.bias_k is None and not attention.add_zero_attn
+    if attn_mask is not None and attn_mask.dim() == 3:
+        attn_mask = attn_mask.unflatten(0, (-1, num_heads))[:, :1]
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = ~attn_mask
+    if key_padding_mask is None:
+        return attn_mask
+    seen = ~key_padding_mask[:, None, None]
+    if attn_mask is None:
+        return seen
+    return attn_mask & seen if attn_mask.dtype == torch.bool else attn_mask.masked_fill(~seen, float('-inf'))

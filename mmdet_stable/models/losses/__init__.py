@@ -5,6 +5,7 @@ from .position_supervised_loss import (
     PositionTarget,
     exponential,
     position_supervised_loss,
+    position_target,
     rescale_targets,
     sine,
 )
@@ -21,6 +22,7 @@ __all__ = [
     'mask_point_losses',
     'pairs_by_image',
     'position_supervised_loss',
+    'position_target',
     'rescale_targets',
     'sine',
 ]

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from mmdet_stable.utils.mask_targets import MaskTargets, sample_maps
+from mmdet_stable.structures import MaskTargets
+from mmdet_stable.utils import sample_maps
 
 PAIRS_AT_A_TIME = 128  # whose candidates are held at once
 Draw = Callable[..., Tensor]  # torch.rand, or recorded draws
 
 
 class MaskPairs(NamedTuple):
-    """Matched pairs of one image, of any branches.
+    """Matched pairs of one image, of any layers.
 
     Attributes:
         embeddings: (M, E) mask embeddings of the queries, with gradient.
@@ -149,7 +150,7 @@ def mask_point_losses(
     """Losses of all matched pairs of B images, in float32.
 
     Args:
-        images: the pairs of each image, those of all branches together.
+        images: the pairs of each image, those of all layers together.
 
     Returns:
         Cross-entropy and dice (M,) each, image by image, in the order of the pairs. Without any pair they are empty,

@@ -1,7 +1,7 @@
 """Position-supervised loss: classification whose positive target is how well the box is placed."""
 
 import math
-from typing import Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,12 @@ from mmdet_stable.utils import cache_sized_parts
 
 
 class PositionTarget(NamedTuple):
-    """``f1``: ``curve(s ** iou_power * p ** score_power)``, of the IoU s and the score p of the matched box."""
+    """``f1``: ``curve(s ** iou_power * p ** score_power)``, of the IoU s and the score p of the matched box.
+
+    Attributes:
+        iou_power, score_power: exponents, from 0 up.
+        curve: from [0, 1] to [0, 1].
+    """
 
     iou_power: float
     score_power: float = 0.0
@@ -53,6 +58,22 @@ POSITION_TARGETS: Dict[str, PositionTarget] = {
     '(e^s-1)/(e-1)': PositionTarget(1, curve=exponential),
     'sin(pi*s/2)': PositionTarget(1, curve=sine),
 }
+
+
+def position_target(f1: Union[str, Dict[str, float]]) -> PositionTarget:
+    """The target function of a config: one of :data:`POSITION_TARGETS` by name, or the exponents of
+    :class:`PositionTarget`, e.g. ``dict(iou_power=4)``.
+
+    Raises:
+        ValueError: for an unknown name or exponent, or a negative one.
+    """
+    if isinstance(f1, str):
+        if f1 not in POSITION_TARGETS:
+            raise ValueError(f'unknown f1={f1!r}; known are {", ".join(map(repr, POSITION_TARGETS))}, and exponents')
+        return POSITION_TARGETS[f1]
+    if 'iou_power' not in f1 or f1.keys() - {'iou_power', 'score_power'} or min(f1.values()) < 0:
+        raise ValueError(f'f1={f1}: give iou_power and, if you like, score_power, from 0 up')
+    return PositionTarget(f1['iou_power'], f1.get('score_power', 0.0))
 
 
 def position_supervised_loss(
@@ -127,27 +148,28 @@ class _BackgroundFocalLoss(torch.autograd.Function):
 
 @MODELS.register_module()
 class PositionSupervisedLoss(QualityFocalLoss):
-    """Position-supervised loss (PSL) as a ``loss_cls`` of mmdet's DETR heads.
+    """Position-supervised loss (PSL): a classification loss whose positive target is ``f1(IoU)`` of the matched box.
 
-    They hand (labels, IoU) to every subclass of ``QualityFocalLoss`` (all but those of DDQ-DETR and Grounding-DINO do),
-    and the target is ``f1(IoU)``. Rescaling the targets of an image needs to know where the image ends, which a loss on
-    flattened queries does not: it is the option ``target_rescale`` of this package's heads.
+    It is a ``QualityFocalLoss`` because mmdet's DETR heads hand (labels, IoU) to every subclass of that, all but those
+    of DDQ-DETR and Grounding-DINO. Rescaling the targets of an image needs to know where the image ends, which a loss
+    on flattened queries does not: it is the option ``target_rescale`` of this package's heads.
 
     Args:
-        f1: one of :data:`POSITION_TARGETS`, e.g. ``'s^2'`` (default) or ``'1'``, which is the focal loss.
+        f1: a name, e.g. ``'s^2'`` (default) or ``'1'``, which is the focal loss, or exponents, e.g.
+            ``dict(iou_power=4, score_power=0)``; see :func:`position_target`.
         gamma, alpha: as in the focal loss.
         reduction: ``'mean'``, ``'sum'`` or ``'none'``.
         loss_weight: factor of the loss.
 
     Raises:
-        ValueError: if ``f1`` is unknown.
+        ValueError: for an unknown ``f1``.
 
     Source: arXiv:2304.04742 Eq. 3, Table 7 (f1) and Table 8 (loss_weight).
     """
 
     def __init__(
         self,
-        f1: str = 's^2',
+        f1: Union[str, Dict[str, float]] = 's^2',
         gamma: float = 2.0,
         alpha: float = 0.25,
         use_sigmoid: bool = True,
@@ -155,11 +177,7 @@ class PositionSupervisedLoss(QualityFocalLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(use_sigmoid=use_sigmoid, beta=gamma, reduction=reduction, loss_weight=loss_weight)
-        if f1 not in POSITION_TARGETS:
-            raise ValueError(
-                f'PositionSupervisedLoss: unknown f1={f1!r}; known are {", ".join(map(repr, POSITION_TARGETS))}'
-            )
-        self.f1 = POSITION_TARGETS[f1]
+        self.f1 = position_target(f1)
         self.gamma = gamma
         self.alpha = alpha
 

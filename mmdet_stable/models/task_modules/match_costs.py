@@ -1,6 +1,7 @@
 """Position-modulated matching cost, and the batched form of mmdet's costs."""
 
-from typing import Callable, Dict, Optional, Sequence
+from functools import singledispatch
+from typing import Optional
 
 from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost, BBoxL1Cost, FocalLossCost, IoUCost
 from mmdet.registry import TASK_UTILS
@@ -32,7 +33,7 @@ def position_modulator(giou: Tensor, power: float = 0.5, valid: Optional[Tensor]
     """``((giou + 1) / 2) ** power``, rescaled so that the best pair of each image (and branch) has 1.
 
     Args:
-        giou: (..., G, Q) in [-1, 1], one image per leading index.
+        giou: (..., G, Q) in [-1, 1], one image (and layer) per leading index.
         power: exponent of f2; the paper's best is 0.5, and 0 gives 1 everywhere.
         valid: (..., G) bool, True for ground truth and False for padding; None where there is no padding.
 
@@ -100,65 +101,82 @@ class PositionModulatedFocalCost(FocalLossCost):
             scores = scores * position_modulator(giou, self.f2_power, valid)
         return focal_cost(scores, self.alpha, self.gamma, self.eps)
 
-
-def _focal(cost: FocalLossCost, pairwise: Pairwise) -> Tensor:
-    return focal_cost(pairwise.logits.sigmoid(), cost.alpha, cost.gamma, cost.eps)
-
-
-def _modulated_focal(cost: PositionModulatedFocalCost, pairwise: Pairwise) -> Tensor:
-    targets = pairwise.targets
-    return cost.modulated(pairwise.logits, pairwise.giou, targets.valid if targets.is_padded else None)
+    def batched(self, pairwise: Pairwise) -> Tensor:
+        """(K, B, G, Q) weighted cost of all layers and images."""
+        targets = pairwise.targets
+        cost = self.modulated(pairwise.logits, pairwise.giou, targets.valid if targets.is_padded else None)
+        return cost.mul_(self.weight)
 
 
-def _l1(cost: BBoxL1Cost, pairwise: Pairwise) -> Tensor:
-    return pairwise.l1
+def batched_cost(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
+    """The weighted cost of all layers and images.
 
+    A cost of one's own gets a batched form by a method ``batched(pairwise)``; mmdet's costs have theirs here. Any other
+    cost of boxes and scores is called image by image, as mmdet would.
 
-def _iou(cost: IoUCost, pairwise: Pairwise) -> Tensor:
-    return -getattr(pairwise, cost.iou_mode)
-
-
-def _one_by_one(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
-    """Any cost of mmdet's interface, image by image and branch by branch."""
-    (logits, boxes_cxcywh, *_), targets = pairwise.branches, pairwise.targets
-    boxes_xyxy = bbox_cxcywh_to_xyxy(boxes_cxcywh) * targets.whwh[:, None]
-    num_branches, num_images, num_queries = boxes_xyxy.shape[:3]
-    costs = logits.new_zeros(num_branches, num_images, targets.labels.shape[1], num_queries)
-    for image, (num, img_shape) in enumerate(zip(targets.num_gts, targets.img_shapes)):
-        gts = InstanceData(labels=targets.labels[image, :num], bboxes=targets.boxes_xyxy[image, :num])
-        for branch in range(num_branches):
-            preds = InstanceData(scores=logits[branch, image], bboxes=boxes_xyxy[branch, image])
-            costs[branch, image, :num] = cost(preds, gts, dict(img_shape=img_shape)).T
-    return costs
-
-
-# Unweighted batched forms, keyed by the exact class: a subclass that overrides ``__call__`` must not be given its
-# parent's.
-_BATCHED: Dict[type, Callable[[BaseMatchCost, Pairwise], Tensor]] = {
-    PositionModulatedFocalCost: _modulated_focal,
-    FocalLossCost: _focal,
-    BBoxL1Cost: _l1,
-    IoUCost: _iou,
-}
+    Returns:
+        (K, B, G, Q) float32, finite and meaningless in padded ground truths.
+    """
+    if has_batched_form(cost):
+        return cost.batched(pairwise) if hasattr(cost, 'batched') else _mmdet_cost(cost, pairwise)
+    return _one_by_one(cost, pairwise)
 
 
 def has_batched_form(cost: BaseMatchCost) -> bool:
-    """Whether the batched form covers this cost's options too."""
+    """Whether :func:`batched_cost` computes it at once.
+
+    The batched form of a parent class does not count for a subclass with a ``__call__`` of its own.
+    """
+    if hasattr(cost, 'batched'):
+        return issubclass(_definer(cost, 'batched'), _definer(cost, '__call__'))
+    known = _mmdet_cost.dispatch(type(cost)) is not _mmdet_cost.dispatch(object)
+    return known and _definer(cost, '__call__') in _mmdet_cost.registry and _has_usual_options(cost)
+
+
+def _definer(cost: BaseMatchCost, method: str) -> type:
+    """The class that gives a cost its method."""
+    return next(parent for parent in type(cost).__mro__ if method in vars(parent))
+
+
+def _has_usual_options(cost: BaseMatchCost) -> bool:
+    """Whether the options of one of mmdet's costs are those that its batched form computes."""
     return (
-        type(cost) in _BATCHED
-        and not getattr(cost, 'binary_input', False)
+        not getattr(cost, 'binary_input', False)
         and getattr(cost, 'box_format', 'xywh') == 'xywh'
         and getattr(cost, 'iou_mode', 'giou') in ('iou', 'giou')
     )
 
 
-def add_costs(costs: Sequence[BaseMatchCost], pairwise: Pairwise, total: Tensor) -> None:
-    """Add the weighted costs of all branches and images to ``total`` (S, B, G, Q), in place and in float32.
+@singledispatch
+def _mmdet_cost(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
+    """Weighted, for the costs of mmdet that the DETR family uses."""
+    raise TypeError(f'{type(cost).__name__} has no batched form')
 
-    Costs without a batched form are called one by one.
-    """
-    for cost in costs:
-        if has_batched_form(cost):
-            total.add_(_BATCHED[type(cost)](cost, pairwise), alpha=cost.weight)
-        else:
-            total.add_(_one_by_one(cost, pairwise))
+
+@_mmdet_cost.register
+def _(cost: FocalLossCost, pairwise: Pairwise) -> Tensor:
+    return focal_cost(pairwise.logits.sigmoid(), cost.alpha, cost.gamma, cost.eps).mul_(cost.weight)
+
+
+@_mmdet_cost.register
+def _(cost: BBoxL1Cost, pairwise: Pairwise) -> Tensor:
+    return pairwise.l1 * cost.weight
+
+
+@_mmdet_cost.register
+def _(cost: IoUCost, pairwise: Pairwise) -> Tensor:
+    return (pairwise.giou if cost.iou_mode == 'giou' else pairwise.iou) * -cost.weight
+
+
+def _one_by_one(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
+    """Any cost of mmdet's interface, image by image and layer by layer."""
+    logits, boxes_cxcywh, targets = pairwise.predictions.logits, pairwise.predictions.boxes_cxcywh, pairwise.targets
+    boxes_xyxy = bbox_cxcywh_to_xyxy(boxes_cxcywh) * targets.whwh[:, None]
+    num_layers, num_images, num_queries = boxes_xyxy.shape[:3]
+    costs = logits.new_zeros(num_layers, num_images, targets.labels.shape[1], num_queries)
+    for image, (num, img_shape) in enumerate(zip(targets.num_gts, targets.img_shapes)):
+        gts = InstanceData(labels=targets.labels[image, :num], bboxes=targets.boxes_xyxy[image, :num])
+        for layer in range(num_layers):
+            preds = InstanceData(scores=logits[layer, image], bboxes=boxes_xyxy[layer, image])
+            costs[layer, image, :num] = cost(preds, gts, dict(img_shape=img_shape)).T
+    return costs

@@ -7,65 +7,69 @@ import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 
-from mmdet_stable.structures import BatchTargets, Branches
+from mmdet_stable.structures import BatchTargets, Predictions
 
 
 class Pairwise:
-    """What match costs ask of S branches and B images, computed in float32, once, and only when asked for.
+    """What match costs ask of K layers and B images, computed in float32, once, and only when asked for.
 
-    All results are (S, B, G, Q): ground truths before queries, because scipy solves that orientation about twice as
+    All results are (K, B, G, Q): ground truths before queries, because scipy solves that orientation about twice as
     fast, and because elementwise work then runs along the long axis. Values in padded ground truths are finite and
     meaningless.
 
     Args:
-        branches: predictions; half precision is raised to float32.
+        predictions: of K layers; half precision is raised to float32.
         targets: padded ground truth of the same B images.
     """
 
-    def __init__(self, branches: Branches, targets: BatchTargets) -> None:
-        self.branches = branches.float()
+    def __init__(self, predictions: Predictions, targets: BatchTargets) -> None:
+        self.predictions = predictions.float()
         self.targets = targets
 
     @cached_property
     def logits(self) -> Tensor:
-        """(S, B, G, Q) logit that query q gives to the class of ground truth g."""
-        labels = self.targets.labels
-        images = torch.arange(len(labels), device=labels.device)[:, None]
-        return self.branches.logits.transpose(2, 3)[:, images, labels]
+        """(K, B, G, Q) logit that query q gives to the class of ground truth g."""
+        return of_gt_classes(self.predictions.logits, self.targets.labels)
 
     @cached_property
     def l1(self) -> Tensor:
-        """(S, B, G, Q) L1 distance of the normalised cxcywh boxes."""
-        distance = None
-        for pred, gt in zip(self._pred_planes(self.branches.boxes_cxcywh), self._gt_planes(self.targets.boxes_cxcywh)):
-            difference = (pred - gt).abs_()
-            distance = difference if distance is None else distance.add_(difference)
+        """(K, B, G, Q) L1 distance of the normalised cxcywh boxes."""
+        preds, gts = self._pred_planes(self.predictions.boxes_cxcywh), self._gt_planes(self.targets.boxes_cxcywh)
+        distance = (preds[0] - gts[0]).abs_()
+        for pred, gt in zip(preds[1:], gts[1:]):
+            distance.add_((pred - gt).abs_())
         return distance
 
     @cached_property
     def giou(self) -> Tensor:
-        """(S, B, G, Q) generalised IoU in [-1, 1], of the boxes in pixels."""
+        """(K, B, G, Q) generalised IoU in [-1, 1], of the boxes in pixels."""
         return self._iou_and_giou[1]
 
     @cached_property
     def iou(self) -> Tensor:
-        """(S, B, G, Q) IoU in [0, 1], of the boxes in pixels."""
+        """(K, B, G, Q) IoU in [0, 1], of the boxes in pixels."""
         return self._iou_and_giou[0]
 
     @cached_property
     def _iou_and_giou(self) -> Tuple[Tensor, Tensor]:
-        boxes_xyxy = bbox_cxcywh_to_xyxy(self.branches.boxes_cxcywh) * self.targets.whwh[:, None]
+        boxes_xyxy = bbox_cxcywh_to_xyxy(self.predictions.boxes_cxcywh) * self.targets.whwh[:, None]
         return iou_and_giou(self._pred_planes(boxes_xyxy), self._gt_planes(self.targets.boxes_xyxy))
 
     @staticmethod
-    def _pred_planes(boxes: Tensor) -> Tensor:
-        """(S, B, Q, 4) -> four contiguous planes (S, B, 1, Q)."""
-        return boxes.permute(3, 0, 1, 2).contiguous().unsqueeze(3)
+    def _pred_planes(boxes: Tensor) -> Sequence[Tensor]:
+        """(K, B, Q, 4) -> four contiguous planes (K, B, 1, Q)."""
+        return boxes.permute(3, 0, 1, 2).contiguous().unsqueeze(3).unbind()
 
     @staticmethod
-    def _gt_planes(boxes: Tensor) -> Tensor:
+    def _gt_planes(boxes: Tensor) -> Sequence[Tensor]:
         """(B, G, 4) -> four contiguous planes (B, G, 1)."""
-        return boxes.permute(2, 0, 1).contiguous().unsqueeze(3)
+        return boxes.permute(2, 0, 1).contiguous().unsqueeze(3).unbind()
+
+
+def of_gt_classes(values: Tensor, labels: Tensor) -> Tensor:
+    """What each query gives to the class of each ground truth: (K, B, Q, C), for labels (B, G), -> (K, B, G, Q)."""
+    images = torch.arange(len(labels), device=labels.device)[:, None]
+    return values.transpose(2, 3)[:, images, labels]
 
 
 def iou_and_giou(boxes: Sequence[Tensor], others: Sequence[Tensor], eps: float = 1e-6) -> Tuple[Tensor, Tensor]:

@@ -61,7 +61,7 @@ def metric_modulator(
         power, valid: see :func:`position_modulator`.
 
     Returns:
-        (..., G, Q) in [0, 1]; the best pair of each image (and branch) has 1.
+        (..., G, Q) in [0, 1]; the best pair of each image (and layer) has 1.
     """
     position = position_quality(metric, lambda: (giou() + 1) / 2, lambda: 1 - dice())
     return position_modulator(2 * position - 1, power, valid)

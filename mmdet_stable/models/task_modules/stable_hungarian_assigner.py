@@ -1,7 +1,6 @@
 """Hungarian matching of all layers and images at once, with one copy to the host."""
 
 import logging
-import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import FrozenSet, List, Optional, Sequence, Tuple
 
@@ -16,11 +15,11 @@ from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from mmdet_stable.structures import BatchTargets, Branches, Matches
-from mmdet_stable.utils import cache_sized_parts
+from mmdet_stable.structures import BatchTargets, Matched, Matches, Predictions
+from mmdet_stable.utils import HostBuffer, cache_sized_parts
 
 from .invalid import ADVICE, describe_invalid, finite_sum
-from .match_costs import add_costs, has_batched_form
+from .match_costs import batched_cost, has_batched_form
 from .pairwise import Pairwise
 
 WORTH_THREADS = 2**19  # costs; fewer are solved before a thread pool has started
@@ -32,7 +31,7 @@ class StableHungarianAssigner(HungarianAssigner):
     """mmdet's ``HungarianAssigner`` that can also match whole batches.
 
     ``assign`` has mmdet's interface and may replace ``HungarianAssigner`` in any config. ``assign_batch`` computes the
-    costs of all branches and images on the device in float32, copies them to the host once, solves there, and copies
+    costs of all layers and images on the device in float32, copies them to the host once, solves there, and copies
     the pairs back once.
 
     Args:
@@ -46,7 +45,7 @@ class StableHungarianAssigner(HungarianAssigner):
     Raises:
         ValueError: for an unknown ``on_invalid``; while matching, if predictions are not finite and ``on_invalid``
             is ``'error'``, if ground truth is not, or if every image of 10 batches in a row was skipped. The message
-            names image, branch and term.
+            names image, layer and term.
 
     Source: arXiv:2304.04742 Eq. 4; the assignment itself is DETR's (arXiv:2005.12872 Eq. 1).
     """
@@ -60,39 +59,42 @@ class StableHungarianAssigner(HungarianAssigner):
         self._num_lost_batches = 0
 
     @torch.no_grad()
-    def assign_batch(self, groups: Sequence[Branches], targets: BatchTargets) -> List[Matches]:
-        """Match every branch and image on its own.
+    def assign_batch(self, groups: Sequence[Predictions], targets: BatchTargets) -> List[Matches]:
+        """Match every layer and image on its own::
+
+            for each group:                                   # e.g. decoder layers, encoder
+                costs = sum(batched_cost(cost, pairs))        # (K, B, G, Q), on the device
+            copy all costs to the host together               # the one wait for the device
+            for each group, layer and image:
+                linear_sum_assignment(costs of the image's ground truths)
+            copy all pairs back together
 
         Args:
-            groups: sets of branches; branches of one set share their number of queries.
+            groups: predictions to be matched; the layers of one group share their number of queries.
             targets: padded ground truth of the B images.
 
         Returns:
-            One ``Matches`` per group; each branch and image contributes min(num_gts * num_copies, Q) pairs, ordered by
-            branch, image and, within each copy, ground truth. A skipped image contributes none.
+            One ``Matches`` per group; each layer and image contributes min(num_gts * copies, Q) pairs, ordered by
+            layer, image and, within each copy, ground truth. A skipped image contributes none.
         """
         device = groups[0].logits.device
-        shapes = [
-            (*branches.logits.shape[:2], targets.labels.shape[1], branches.logits.shape[2]) for branches in groups
-        ]
-        sizes = [math.prod(shape) for shape in shapes]
-        sizes += [math.prod(shape[:2]) for shape in shapes]  # of finite_sum
-        flat = torch.zeros(sum(sizes), device=device)
-        parts = flat.split(sizes)
+        most = targets.labels.shape[1]
+        shapes = [(*group.logits.shape[:2], most, group.logits.shape[2]) for group in groups]
+        buffer = HostBuffer([*shapes, *(shape[:2] for shape in shapes)], device)
         with torch.autocast(device.type, enabled=False):
-            for branches, shape, costs, sums in zip(groups, shapes, parts, parts[len(groups) :]):
-                self._add_costs(branches, targets, costs.view(shape))
-                sums.view(shape[:2]).copy_(finite_sum(branches))
-        parts = flat.cpu().split(sizes)  # the one wait for the device
-        costs = [part.view(shape).numpy() for part, shape in zip(parts, shapes)]
-        sums = [part.view(shape[:2]).numpy() for part, shape in zip(parts[len(groups) :], shapes)]
+            for group, part, part_of_sums in zip(groups, buffer.parts, buffer.parts[len(groups) :]):
+                self._add_costs(group, targets, part)
+                part_of_sums.copy_(finite_sum(group))
+        on_host = buffer.to_host()
+        costs, sums = on_host[: len(groups)], on_host[len(groups) :]
         skipped = self._checked(groups, targets, costs, sums)
         num_gts = [0 if image in skipped else num for image, num in enumerate(targets.num_gts)]
-        pairs = [self._solve(group_costs, num_gts, branches.num_copies) for group_costs, branches in zip(costs, groups)]
+        copies = [group.supervision.copies for group in groups if isinstance(group.supervision, Matched)]
+        pairs = [self._solve(each, num_gts, num_copies) for each, num_copies in zip(costs, copies)]
         inds = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device, non_blocking=True)
+        parts = inds.split([found.shape[1] for found in pairs], dim=1)
         return [
-            Matches(*group_inds, len(branches.logits), skipped)
-            for branches, group_inds in zip(groups, inds.split([group.shape[1] for group in pairs], dim=1))
+            Matches(*part.unbind(), len(group.logits), skipped_images=skipped) for group, part in zip(groups, parts)
         ]
 
     def assign(
@@ -119,40 +121,42 @@ class StableHungarianAssigner(HungarianAssigner):
             )
         if not all(map(has_batched_form, self.match_costs)):
             return super().assign(pred_instances, gt_instances, img_meta, **kwargs)
-        targets = BatchTargets.from_instances([gt_instances], [img_meta])
+        targets = BatchTargets.from_instances([gt_instances], [img_meta or {}])
         boxes_cxcywh = bbox_xyxy_to_cxcywh(pred_instances.bboxes.float() / targets.whwh)
-        branches = Branches(pred_instances.scores[None, None], boxes_cxcywh[None, None], ('',))
-        (matches,) = self.assign_batch([branches], targets)
+        predictions = Predictions(pred_instances.scores[None, None], boxes_cxcywh[None, None], ('',))
+        matches = self.assign_batch([predictions], targets)[0]
         gt_inds = targets.labels.new_zeros(len(boxes_cxcywh))
         labels = torch.full_like(gt_inds, -1)
         gt_inds[matches.query_inds] = matches.gt_inds + 1
         labels[matches.query_inds] = gt_instances.labels[matches.gt_inds]
         return AssignResult(len(gt_instances), gt_inds, max_overlaps=None, labels=labels)
 
-    def _add_costs(self, branches: Branches, targets: BatchTargets, total: Tensor) -> None:
-        """Add the weighted costs to ``total`` (S, B, G, Q); values in padded ground truths are meaningless."""
-        parts = cache_sized_parts(total.shape, total.device)
-        targets = targets.of(branches)
-        for logits, boxes, part in zip(
-            branches.logits.split(parts), branches.boxes_cxcywh.split(parts), total.split(parts)
-        ):
-            add_costs(self.match_costs, Pairwise(Branches(logits, boxes, ()), targets), part)
+    def _add_costs(self, predictions: Predictions, targets: BatchTargets, total: Tensor) -> None:
+        """Add the weighted costs to ``total`` (K, B, G, Q); values in padded ground truths are meaningless."""
+        if predictions.class_agnostic:
+            targets = targets.class_agnostic()
+        layers = cache_sized_parts(total.shape, total.device)
+        parts = predictions.logits.split(layers), predictions.boxes_cxcywh.split(layers), total.split(layers)
+        for logits, boxes_cxcywh, part in zip(*parts):
+            pairwise = Pairwise(Predictions(logits, boxes_cxcywh, ()), targets)
+            for cost in self.match_costs:
+                part.add_(batched_cost(cost, pairwise))
 
     def _checked(
         self,
-        groups: Sequence[Branches],
+        groups: Sequence[Predictions],
         targets: BatchTargets,
         costs: Sequence[np.ndarray],
         sums: Sequence[np.ndarray],
     ) -> FrozenSet[int]:
-        """The images to skip, for the costs (S, B, G, Q) and :func:`finite_sum` (S, B) of each group."""
+        """The images to skip, for the costs (K, B, G, Q) and :func:`finite_sum` (K, B) of each group."""
         skipped = set()
-        for branches, group_costs, group_sums in zip(groups, costs, sums):
+        for predictions, group_costs, group_sums in zip(groups, costs, sums):
             for image, num in enumerate(targets.num_gts):
                 finite = np.isfinite(group_sums[:, image]) & np.isfinite(group_costs[:, image, :num]).all((1, 2))
                 if finite.all() or image in skipped:
                     continue
-                problem = describe_invalid(self.match_costs, branches, targets, int(finite.argmin()), image)
+                problem = describe_invalid(self.match_costs, predictions, targets, int(finite.argmin()), image)
                 if self.on_invalid == 'error' or not targets.boxes_xyxy[image].isfinite().all():
                     raise ValueError(f'{problem} {ADVICE}')
                 skipped.add(image)
@@ -166,20 +170,20 @@ class StableHungarianAssigner(HungarianAssigner):
         return frozenset(skipped)
 
     @staticmethod
-    def _solve(costs: np.ndarray, num_gts: Sequence[int], num_copies: int) -> np.ndarray:
-        """Solve S x B problems of (G, Q), in which each ground truth stands ``num_copies`` times.
+    def _solve(costs: np.ndarray, num_gts: Sequence[int], copies: int) -> np.ndarray:
+        """Solve K x B problems of (G, Q), in which each ground truth stands ``copies`` times.
 
         Returns:
-            (4, M) int64 rows: branch, image, query, ground truth.
+            (4, M) int64 rows: layer, image, query, ground truth.
         """
-        problems = [(branch, image) for branch in range(len(costs)) for image in range(len(num_gts))]
+        problems = [(layer, image) for layer in range(len(costs)) for image in range(len(num_gts))]
 
         def solve(problem: Tuple[int, int]) -> np.ndarray:
-            branch, image = problem
+            layer, image = problem
             num = num_gts[image]
-            copies, query_inds = linear_sum_assignment(np.tile(costs[branch, image, :num], (num_copies, 1)))
-            gt_inds = copies % max(num, 1)
-            return np.stack([np.full_like(gt_inds, branch), np.full_like(gt_inds, image), query_inds, gt_inds])
+            rows, query_inds = linear_sum_assignment(np.tile(costs[layer, image, :num], (copies, 1)))
+            gt_inds = rows % max(num, 1)
+            return np.stack([np.full_like(gt_inds, layer), np.full_like(gt_inds, image), query_inds, gt_inds])
 
         if costs.size < WORTH_THREADS:
             return np.concatenate(list(map(solve, problems)), axis=1)

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from mmdet_stable.models.dense_heads import MaskPredictions
 from mmdet_stable.models.losses import MaskPairs, PointSampler, mask_point_losses, position_supervised_loss
-from mmdet_stable.models.task_modules import MaskPairwise, MaskSamples, Pairwise, aligned_iou_and_giou, focal_cost
-from mmdet_stable.structures import Branches
-from mmdet_stable.utils import MaskTargets
+from mmdet_stable.models.task_modules import MaskPairwise, Pairwise, aligned_iou_and_giou, focal_cost
+from mmdet_stable.structures import MaskSamples, MaskTargets, Predictions
 from tests.models.losses.test_mask_point_loss import Draws
 from tests.models.mask_dino import GoldenMaskDINO
 from tests.utils import close, golden, tensor
@@ -58,7 +57,7 @@ class Step:
 
     def branch(self, predictions: MaskPredictions, suffix: str, name: str) -> None:
         points = torch.cat([tensor(self.rand.pop(0)) for _ in self.targets.num_gts])[None]
-        boxes = Pairwise(Branches(*predictions[:2], ('',)).detach(), self.targets)
+        boxes = Pairwise(Predictions(*predictions[:2], ('',)).detach(), self.targets)
         samples = MaskSamples(self.model.outputs.mask_features, self.masks, points)
         masks = MaskPairwise(predictions.mask_embeddings, samples)
         cost = 4 * focal_cost(boxes.logits.sigmoid(), eps=1e-8) + 5 * boxes.l1 - 2 * boxes.giou

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from mmdet.models.losses import GIoULoss, L1Loss
 from mmengine.structures import InstanceData
 
-from mmdet_stable.models.dense_heads import LossGroup, SetLoss
+from mmdet_stable.models.dense_heads import ClassTerm
 from mmdet_stable.models.losses import PositionSupervisedLoss
-from mmdet_stable.structures import BatchTargets, Branches, DenoisingLayout, Matches
+from mmdet_stable.structures import BatchTargets, DenoisingLayout, Matches, Predictions, Supervised
 from tests.models.detectors.test_stable_dino import DINO, SWITCHED_OFF
 from tests.utils import STABLE_DINO, build_head, samples
 from tools.benchmarks.host_syncs import HostSyncCounter
@@ -83,8 +82,8 @@ def test_half_precision_predictions(dtype):
 
 
 @pytest.mark.parametrize('rescale', ['one', 'max_iou', None])
-def test_images_and_branches_do_not_mix(rescale):
-    """A branch's losses are those it has alone; an image's class targets do not depend on the others."""
+def test_images_and_layers_do_not_mix(rescale):
+    """A layer's losses are those it has alone; an image's class targets do not depend on the others."""
     head = build_head(STABLE_DINO, LAYERS, CLASSES, target_rescale=rescale)
     predictions, (gts, metas, dn_meta) = head_inputs((3, 5))
     together = head.loss_by_feat(*predictions, gts, metas, dn_meta)
@@ -111,15 +110,15 @@ def test_images_and_branches_do_not_mix(rescale):
 
 
 def one_image(pred_boxes, gt_boxes, matched):
-    """A set loss on one image of 100 px, and the class loss's gradient sign at the matched logits."""
+    """Predictions for one image of 100 px with given matches, and its targets."""
     targets = BatchTargets.from_instances(
         [InstanceData(bboxes=torch.tensor(gt_boxes), labels=torch.zeros(len(gt_boxes), dtype=torch.long))],
         [dict(img_shape=(100, 100))],
     )
     query, gt = torch.tensor(matched).T
     zeros = torch.zeros_like(query)
-    branches = Branches(torch.zeros(1, 1, len(pred_boxes), 1), torch.tensor([[pred_boxes]]), ('',))
-    return LossGroup(branches, Matches(zeros, zeros, query, gt, 1), PositionSupervisedLoss(f1='s')), targets
+    predictions = Predictions(torch.zeros(1, 1, len(pred_boxes), 1), torch.tensor([[pred_boxes]]), ('',))
+    return Supervised(predictions, Matches(zeros, zeros, query, gt, 1)), targets
 
 
 def test_ceilings_of_both_rescalings():
@@ -127,21 +126,21 @@ def test_ceilings_of_both_rescalings():
     group, targets = one_image([[0.2, 0.2, 0.2, 0.2], [0.2, 0.2, 0.4, 0.32]], [[0.0, 0.0, 40.0, 40.0]], [(0, 0)])
     ious = torch.tensor([0.25])
     for rescale, expected in ((None, 0.25), ('one', 1.0), ('max_iou', 0.8)):
-        loss = SetLoss(L1Loss(), GIoULoss(), rescale)
-        torch.testing.assert_close(loss._rescaled(ious, group, targets), torch.tensor([expected]))
+        term = ClassTerm(PositionSupervisedLoss(f1='s'), target_rescale=rescale)
+        torch.testing.assert_close(term._rescaled(ious, group, targets), torch.tensor([expected]))
 
 
 def test_matches_of_mmdets_denoising_queries():
     dn_meta = dict(num_denoising_queries=12, num_denoising_groups=2)
-    matches = DenoisingLayout.of_mmdet(dn_meta, (3, 0, 1)).matches(num_branches=2, device='cpu')
-    assert matches.num_per_branch == 8
+    matches = DenoisingLayout.of_mmdet(dn_meta, (3, 0, 1)).matches(num_layers=2, device='cpu')
+    assert matches.num_per_layer == 8
     expected = [(0, q, g) for q, g in ((0, 0), (1, 1), (2, 2), (6, 0), (7, 1), (8, 2))] + [(2, 0, 0), (2, 6, 0)]
-    for branch in range(2):
-        chosen = matches.branch_inds == branch
+    for layer in range(2):
+        chosen = matches.layer_inds == layer
         found = zip(*(inds[chosen].tolist() for inds in (matches.image_inds, matches.query_inds, matches.gt_inds)))
         assert sorted(found) == sorted(expected)
     none = dict(num_denoising_queries=0, num_denoising_groups=1)
-    assert DenoisingLayout.of_mmdet(none, (0, 0)).matches(2, 'cpu').num_per_branch == 0
+    assert DenoisingLayout.of_mmdet(none, (0, 0)).matches(2, 'cpu').num_per_layer == 0
 
 
 def test_targets_are_padded():

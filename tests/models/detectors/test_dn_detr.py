@@ -6,8 +6,8 @@ from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
 from mmengine.hub import get_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmdet_stable.models.detectors.denoising import self_attention_mask_name
-from mmdet_stable.structures import DenoisingLayout
+from mmdet_stable.models.layers import DenoisingQueries
+from mmdet_stable.structures import BatchTargets, DenoisingLayout
 from tests.utils import (
     DAB_DETR_NAMES,
     build,
@@ -46,8 +46,7 @@ def reference():
 def recorded_queries(data):
     """What the generator gave in the reference, where padding slots count as background."""
     layout = DenoisingLayout(int(data['train.groups']), int(data['train.max_gt']), (3, 2))
-    dn_meta = dict(num_denoising_queries=layout.num_queries, num_denoising_groups=layout.num_groups, layout=layout)
-    return (*(tensor(data[f'train.{name}']) for name in ('dn_label_query', 'dn_box_query_unact', 'attn_mask')), dn_meta)
+    return DenoisingQueries(tensor(data['train.dn_label_query']), tensor(data['train.dn_box_query_unact']), layout)
 
 
 def check_losses(losses, data):
@@ -84,6 +83,7 @@ def test_losses_and_gradients_of_the_reference(reference, monkeypatch):
     model.train()
     feats = tensor(data['feats_0']).requires_grad_()
     states = model.forward_transformer(model.neck((feats,)), batch)
+    assert states['plan'].attention_mask().tolist() == data['train.attn_mask'].tolist()
     losses = model.bbox_head.loss(**states, batch_data_samples=batch)
     check_losses(losses, data)
     sum(losses.values()).backward()
@@ -112,22 +112,21 @@ def test_every_parameter_learns(model, num_gts):
     assert len(losses) == 18 and all(value.isfinite() for value in losses.values())
     sum(losses.values()).backward()
     assert grown(model) == {name for name, value in model.named_parameters() if value.requires_grad}
-    content = model.dn_query_generator(batch)[0]
+    content = model.dn_query_generator(BatchTargets.from_samples(batch)).content
     assert content.shape[1] <= model.dn_query_generator.max_queries
 
 
 def test_groups_and_matching_queries_do_not_see_denoising_queries(model, monkeypatch):
     """Changing one group changes its own outputs and no other query's, in any layer."""
     batch = samples((3, 1), (64, 96))
-    content, boxes, mask, dn_meta = model.dn_query_generator(batch)
+    queries = model.dn_query_generator(BatchTargets.from_samples(batch))
     outputs = []
     with torch.no_grad():
         for change in (0.0, 3.0):
-            changed = content.clone()
-            changed[:, 3:6] += change
-            monkeypatch.setattr(
-                model.dn_query_generator, 'forward', lambda _, changed=changed: (changed, boxes + 0, mask, dn_meta)
-            )
+            content = queries.content.clone()
+            content[:, 3:6] += change
+            changed = queries._replace(content=content)
+            monkeypatch.setattr(model.dn_query_generator, 'forward', lambda _, changed=changed: changed)
             model.train()
             for module in model.modules():
                 if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -147,12 +146,13 @@ def test_padding_slots_change_nothing(position_supervised, monkeypatch):
         cfg.bbox_head.update(loss_cls=dict(type='PositionSupervisedLoss'), target_rescale='max_iou')
     model = build(cfg).train()
     batch = samples((3, 1), (64, 96))
-    content, boxes, mask, dn_meta = model.dn_query_generator(batch)
-    padding = ~dn_meta['layout'].valid('cpu')[..., None]
+    content, boxes, layout = model.dn_query_generator(BatchTargets.from_samples(batch))
+    padding = ~layout.shown('cpu')[..., None]
     exact = bbox_xyxy_to_cxcywh(batch[1].gt_instances.bboxes[0] / torch.tensor([96, 64, 96, 64]))
     results = []
     for change in (0.0, 5.0):
-        changed = (content + change * padding, torch.where(padding & (change > 0), exact.logit(), boxes), mask, dn_meta)
+        places = torch.where(padding & (change > 0), exact.logit(), boxes)
+        changed = DenoisingQueries(content + change * padding, places, layout)
         monkeypatch.setattr(model.dn_query_generator, 'forward', lambda _, changed=changed: changed)
         results.append(model.loss(IMAGES, batch))
     assert results[0] == results[1]
@@ -180,12 +180,14 @@ def test_at_test_time_it_is_dab_detr(model):
     plain.train_cfg.assigner.type = 'HungarianAssigner'
     plain = build(plain)
     state = {name: value for name, value in model.state_dict().items() if not name.startswith('dn_query_generator.')}
-    state['patterns.weight'] = model.dn_query_generator.matching_content()[None]
+    state['patterns.weight'] = model.dn_query_generator.unknown_content[None]
     plain.load_state_dict(state)
     ours, theirs = count_operators(model, batch), count_operators(plain, batch)
     assert ours[0] <= theirs[0]
     for a, b in zip(ours[1], theirs[1]):
-        assert a.scores.equal(b.scores) and a.bboxes.equal(b.bboxes) and a.labels.equal(b.labels)
+        assert a.labels.equal(b.labels)
+        torch.testing.assert_close(a.scores, b.scores)  # attention by other kernels rounds otherwise
+        torch.testing.assert_close(a.bboxes, b.bboxes, rtol=1e-5, atol=1e-3)
 
 
 def test_wrong_settings():
@@ -195,7 +197,7 @@ def test_wrong_settings():
 
 @pytest.mark.parametrize('num_gts', [(3, 1), (0, 0)], ids=str)
 def test_conditional_detr_learns_with_denoising(num_gts):
-    """mmdet's Conditional DETR by config alone; width 256 is hard-coded in its decoder."""
+    """mmdet's Conditional DETR by config alone."""
     cfg = get_config('mmdet::conditional_detr/conditional-detr_r50_8xb2-50e_coco.py').model
     cfg.update(type='DNConditionalDETR', num_queries=15, dn_cfg=dict(num_groups=3))
     cfg.backbone.update(depth=18, frozen_stages=-1, init_cfg=None)
@@ -244,8 +246,3 @@ def test_settings_train_in_mixed_precision(settings, dtype):
     assert all(
         value.grad.isfinite().all() for value in model.parameters() if value.requires_grad and value.grad is not None
     )
-
-
-def test_decoders_without_a_mask_are_refused():
-    with pytest.raises(ValueError, match='Linear takes no self-attention mask'):
-        self_attention_mask_name(torch.nn.Linear(1, 1))

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmdet.registry import MODELS as DETECTORS
 from mmengine.optim import OptimWrapper
 
 from tests.models.detectors.test_dn_deformable_detr import dn_deformable
@@ -32,19 +33,55 @@ def test_boxes_and_losses_are_float32(model, dtype):
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in losses.values())
 
 
-@pytest.mark.parametrize('model', MODELS.values(), ids=MODELS)
-def test_box_refinement_is_exact_in_bfloat16(model):
-    """From the same states, boxes of mixed precision are those of float32."""
-    model = model().eval()
-    for parameter in model.bbox_head.parameters():  # box branches begin at zero
+HEADS = dict(
+    StableDETRHead=None,
+    StableConditionalDETRHead=(2, 12, 2),
+    StableDABDETRHead=(3, 2, 12, 4),
+    StableDeformableDETRHead=(4, 2, 12, 4),
+    StableDINOHead=(4, 2, 12, 4),
+)
+
+
+@pytest.mark.parametrize('head, references', HEADS.items(), ids=HEADS)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+def test_box_refinement_is_exact_in_half_precision(head, references, dtype):
+    """From the same states, boxes of mixed precision are those of float32, in every head."""
+    costs = [dict(type='FocalLossCost', weight=2.0)]
+    head = DETECTORS.build(
+        dict(
+            type=head,
+            num_classes=7,
+            embed_dims=32,
+            loss_cls=dict(type='FocalLoss', use_sigmoid=True),
+            train_cfg=dict(assigner=dict(type='StableHungarianAssigner', match_costs=costs)),
+            test_cfg=dict(max_per_img=10),
+        )
+    )
+    for parameter in head.parameters():  # box branches begin at zero
         torch.nn.init.normal_(parameter, std=0.3)
-    states = model.forward_transformer(model.extract_feat(IMAGES), samples((3, 0)))
-    states = {name: states[name] for name in ('hidden_states', 'references')}
+    inputs = dict(hidden_states=torch.randn(3, 2, 12, 32))
+    if references is not None:
+        inputs['references'] = torch.rand(references)
     with torch.no_grad():
-        _, expected = model.bbox_head(**states)
-        with torch.autocast('cpu', torch.bfloat16):
-            _, boxes = model.bbox_head(**states)
-    assert (boxes - expected).abs().max() * 1333 < 0.01  # 3.6 pixels where mmdet's heads compute them
+        _, expected = head(**inputs)
+        with torch.autocast('cpu', dtype):
+            logits, boxes = head(**inputs)
+    assert logits.dtype == dtype and boxes.shape == (3, 2, 12, 4)
+    assert (boxes - expected).abs().max() * 1333 < 0.01  # 3.6 pixels or more where mmdet's heads compute them
+    result = head._predict_by_feat_single(logits[-1, 0], boxes[-1, 0], dict(img_shape=(64, 96)), rescale=False)
+    assert result.scores.dtype == result.bboxes.dtype == torch.float32
+
+
+@pytest.mark.parametrize('model', MODELS.values(), ids=MODELS)
+def test_boxes_of_decoders_are_refined_in_float32(model):
+    """Also inside of decoder and encoder: references of mixed precision have all digits of float32."""
+    model = model().eval()
+    for parameter in model.bbox_head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        states = model.forward_transformer(model.extract_feat(IMAGES), samples((3, 0)))
+    for reference in states['references']:
+        assert reference.dtype == torch.float32 and not reference.equal(reference.bfloat16().float())
 
 
 @pytest.mark.parametrize('model', MODELS.values(), ids=MODELS)
@@ -78,7 +115,7 @@ def overflowing():
 def test_predictions_that_overflow_are_named(overflowing):
     batch = samples((3, 2))
     batch[0].set_metainfo(dict(img_path='street.jpg'))
-    with pytest.raises(ValueError, match=r'street\.jpg: predicted logits are not finite in branch "d0.loss"'):
+    with pytest.raises(ValueError, match=r'street\.jpg: predicted logits are not finite in layer "d0.loss"'):
         overflowing.loss(IMAGES, batch)
 
 

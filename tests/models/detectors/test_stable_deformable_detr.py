@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmdet_stable.models.detectors.one_to_many import one_to_many_attention_mask
+from mmdet_stable.structures import BatchTargets, DenoisingLayout, Matched, QueryPlan, Segment
 from tests.utils import (
     DEFORMABLE_NAMES,
     STABLE_DINO,
@@ -119,9 +119,12 @@ def test_every_parameter_learns(config, model, num_gts):
 
 
 def test_mask_hides_the_two_kinds_from_each_other():
-    mask = one_to_many_attention_mask(num_queries=6, num_one_to_one=2, num_one_to_many=3)
+    layout = DenoisingLayout(num_groups=1, num_slots=1, num_shown=(1,))
+    segments = Segment('dn_', 1, layout), Segment('', 2, Matched()), Segment('o2m_', 3, Matched(copies=3))
+    mask = QueryPlan(segments, BatchTargets.from_samples(samples((1,)))).attention_mask()
     expected = torch.zeros(6, 6, dtype=torch.bool)
-    expected[1:3, 3:] = expected[3:, 1:3] = True  # query 0 is for denoising
+    expected[1:3, 3:] = expected[3:, 1:3] = True
+    expected[1:, 0] = True  # nobody sees the denoising query, which sees everybody
     assert mask.equal(expected)
 
 
@@ -149,11 +152,11 @@ def test_copies_are_matched_to_distinct_queries():
 
     model.bbox_head.assigner.assign_batch = recording
     model.loss(IMAGES, samples((3, 1), (64, 96)))
-    one_to_one, encoder, one_to_many = seen
-    assert (one_to_one.num_per_branch, encoder.num_per_branch, one_to_many.num_per_branch) == (4, 4, 12)
-    pairs = torch.stack([one_to_many.branch_inds, one_to_many.image_inds, one_to_many.query_inds])
+    one_to_one, one_to_many, encoder = seen
+    assert (one_to_one.num_per_layer, encoder.num_per_layer, one_to_many.num_per_layer) == (4, 4, 12)
+    pairs = torch.stack([one_to_many.layer_inds, one_to_many.image_inds, one_to_many.query_inds])
     assert len(pairs.unique(dim=1).T) == 36
-    first = (one_to_many.branch_inds == 0) & (one_to_many.image_inds == 0)
+    first = (one_to_many.layer_inds == 0) & (one_to_many.image_inds == 0)
     assert one_to_many.gt_inds[first].bincount().tolist() == [3, 3, 3]
 
 
@@ -174,12 +177,19 @@ def test_checkpoint_of_mmdet_fits():
     assert ours.load_state_dict(theirs.state_dict()).missing_keys == []
 
 
-def test_positions_of_proposals_at_width_256_are_mmdets():
-    ours = deformable()
-    ours.embed_dims = 256
-    proposals = torch.randn(2, 5, 4)
-    theirs = super(type(ours), ours).get_proposal_pos_embed(proposals)
-    assert ours.get_proposal_pos_embed(proposals).equal(theirs)
+def test_at_width_256_it_is_mmdets():
+    """The same predictions from the same weights, for the width that mmdet allows; also where queries are learned."""
+    for config in (TWO_STAGE, PLAIN):
+        models = []
+        for detector, head in (('DeformableDETR', 'DeformableDETRHead'), ('StableDeformableDETR',) * 2):
+            settings = dict(type=detector) if detector == head else dict(type=detector, bbox_head=dict(type=head))
+            models.append(build(tiny_model_cfg(config, settings, width=256, num_heads=8, num_queries=10)).eval())
+        models[1].load_state_dict(models[0].state_dict())
+        with torch.no_grad():
+            theirs, ours = (model.predict(IMAGES, samples((3, 1), (64, 96))) for model in models)
+        for a, b in zip(ours, theirs):
+            torch.testing.assert_close(a.pred_instances.bboxes, b.pred_instances.bboxes, rtol=1e-4, atol=1e-3)
+            torch.testing.assert_close(a.pred_instances.scores, b.pred_instances.scores)
 
 
 @pytest.mark.parametrize(

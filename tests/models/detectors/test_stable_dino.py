@@ -8,7 +8,8 @@ from mmdet.registry import MODELS
 from mmengine.hub import get_config
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
-from mmdet_stable.structures import BatchTargets
+from mmdet_stable.models.layers import DenoisingQueries
+from mmdet_stable.structures import BatchTargets, DenoisingLayout
 from tests.utils import (
     build,
     data_sample,
@@ -101,7 +102,7 @@ def test_golden_detections(name, fusion):
         np.testing.assert_allclose(result.bboxes, boxes, rtol=0, atol=1e-3)  # pixels; the reference does not clip
 
 
-def test_golden_training_step():
+def test_golden_training_step(monkeypatch):
     """Every loss term of the reference's training step from its stored denoising queries, and the gradients."""
     data = golden('stable_dino_train')
     model = build(tiny_model_cfg())
@@ -110,15 +111,12 @@ def test_golden_training_step():
     feats = [tensor(data[f'feats_{level}']).requires_grad_() for level in range(3)]
     data_samples = golden_samples(data)
     groups, group_size = int(data['dn.dn_num']), int(data['dn.single_padding'])
-    stored = (
-        tensor(data['dn.input_query_label']),
-        tensor(data['dn.input_query_bbox_unact']),
-        tensor(data['dn.attn_mask']),
-        dict(num_denoising_queries=groups * group_size, num_denoising_groups=groups),
-    )
-    model.dn_query_generator.forward = lambda _: stored
-    model.dn_query_generator.__class__ = type('Stored', (torch.nn.Module,), {})
+    num_gts = tuple(len(sample.gt_instances) for sample in data_samples)
+    layout = DenoisingLayout(groups, group_size // 2, num_gts, with_negatives=True)
+    content, boxes = tensor(data['dn.input_query_label']), tensor(data['dn.input_query_bbox_unact'])
+    monkeypatch.setattr(model.dn_query_generator, 'forward', lambda _: DenoisingQueries(content, boxes, layout))
     head_inputs = model.forward_transformer(feats, data_samples)
+    assert head_inputs['plan'].attention_mask().tolist() == data['dn.attn_mask'].tolist()
     losses = model.bbox_head.loss(**head_inputs, batch_data_samples=data_samples)
 
     assert len(losses) == 3 * 7
@@ -323,7 +321,7 @@ class TestErrors:
 
     def test_different_widths(self):
         with pytest.raises(
-            Exception, match=r"embed_dims of the model differ: {'encoder': 32, 'decoder': 32, 'bbox_head': 64}"
+            Exception, match=r"embed_dims of the model differ: {'encoder': 32, 'decoder': 32, 'bbox_head': 64, "
         ):
             build(tiny_model_cfg(overrides=dict(bbox_head=dict(embed_dims=64))))
 
@@ -345,6 +343,7 @@ def test_config_only_changes_what_differs():
 
     ours, theirs = Config.fromfile(ROOT / STABLE_DINO), get_config(DINO)
     assert ours.optim_wrapper.optimizer.pop('fused')  # the same steps
+    assert ours.optim_wrapper.paramwise_cfg.pop('norm_decay_mult') == 0  # as in the released code
     for key in ('train_dataloader', 'val_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_evaluator'):
         assert re.sub(r", '_scope_': 'mmdet'", '', str(ours[key])) == str(theirs[key])
     ours.model.backbone.init_cfg = None

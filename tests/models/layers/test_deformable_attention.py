@@ -1,11 +1,9 @@
-import copy
-
 import pytest
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
-from mmdet_stable.models.layers import DeformableAttention, deformable_attention, use_deformable_attention
+from mmdet_stable.models.layers import DeformableAttention, deformable_attention
 from mmdet_stable.models.layers.deformable_attention import weighted_samples
 from tests.utils import build, tiny_model_cfg
 
@@ -45,10 +43,11 @@ def test_half_precision_samples_in_float32():
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
 def test_what_the_cuda_operator_is_given(dtype, monkeypatch):
-    """The operator stands in here; it knows no bfloat16, takes the type of the values, and needs contiguous memory."""
+    """The operator stands in here; it knows no bfloat16, computes in the type of the values, and needs contiguous
+    memory."""
 
     def operator(value, shapes, starts, locations, weights, im2col_step):
-        assert value.dtype in (torch.float32, torch.float16) and im2col_step == 64
+        assert value.dtype == locations.dtype == weights.dtype == torch.float32 and im2col_step == 64
         assert value.is_contiguous() and locations.is_contiguous() and weights.is_contiguous()
         assert starts.tolist() == [0, 54, 69, 75]
         return weighted_samples(value, shapes, locations, weights)
@@ -61,6 +60,21 @@ def test_what_the_cuda_operator_is_given(dtype, monkeypatch):
     output.sum().backward()
     assert output.dtype == value.grad.dtype == dtype
     torch.testing.assert_close(output, weighted_samples(value, shapes, locations, weights.to(dtype)))
+
+
+def test_positions_are_float32_under_autocast(monkeypatch):
+    """With half-precision positions, samples of large maps lie up to 0.8 pixels off."""
+    attention = DeformableAttention(24, num_heads=3, num_levels=1, num_points=1, dropout=0.0, batch_first=True)
+    attention.sampling_offsets.bias.data.zero_()
+    seen = []
+    monkeypatch.setattr(
+        deformable_attention, 'weighted_samples', lambda *args: seen.append(args[2]) or weighted_samples(*args)
+    )
+    points = (torch.rand(1, 50, 1, 2) * 0.5 + 0.5).requires_grad_()
+    with torch.autocast('cpu', torch.bfloat16):
+        maps = dict(value=torch.randn(1, 200 * 200, 24), spatial_shapes=torch.tensor([[200, 200]]))
+        attention(torch.randn(1, 50, 24), reference_points=points, **maps)
+    assert (seen[0][:, :, 0, :, 0] - points).abs().max() * 200 * 8 < 0.01  # pixels at stride 8
 
 
 def test_wrong_reference_points():
@@ -91,9 +105,8 @@ def test_attention_is_mmcvs(coordinates, batch_first, masked):
     theirs.sampling_offsets.weight.data.normal_()
     theirs.sampling_offsets.bias.data += torch.rand(3 * 4 * 2 * 2)  # away from the kinks at pixel centres
     theirs.attention_weights.weight.data.normal_()
-    ours = copy.deepcopy(theirs)
-    use_deformable_attention(ours)
-    assert type(ours) is DeformableAttention and ours.state_dict().keys() == theirs.state_dict().keys()
+    ours = DeformableAttention(24, num_heads=3, num_points=2, dropout=0.0, batch_first=batch_first)
+    ours.load_state_dict(theirs.state_dict())
     shapes = torch.tensor(MAPS['four'])
     sizes = shapes.prod(1)
     value, query, query_pos = (torch.randn(2, n, 24) for n in (sizes.sum(), 11, 11))
@@ -125,8 +138,8 @@ def test_attention_is_mmcvs(coordinates, batch_first, masked):
 def test_value_and_identity_default_to_the_query():
     theirs = MultiScaleDeformableAttention(24, num_heads=3, num_levels=1, dropout=0.0, batch_first=True)
     theirs.sampling_offsets.weight.data.normal_()
-    ours = copy.deepcopy(theirs)
-    use_deformable_attention(ours)
+    ours = DeformableAttention(24, num_heads=3, num_levels=1, dropout=0.0, batch_first=True)
+    ours.load_state_dict(theirs.state_dict())
     query = torch.randn(2, 28, 24)
     inputs = dict(
         reference_points=torch.rand(2, 28, 1, 2),
@@ -137,8 +150,7 @@ def test_value_and_identity_default_to_the_query():
 
 
 def test_a_trace_holds_standard_operations(tmp_path):
-    attention = MultiScaleDeformableAttention(24, num_heads=3, num_levels=1, dropout=0.0, batch_first=True)
-    use_deformable_attention(attention)
+    attention = DeformableAttention(24, num_heads=3, num_levels=1, dropout=0.0, batch_first=True)
     query, points, starts = torch.randn(2, 28, 24), torch.rand(2, 28, 1, 2), torch.tensor([0])
     names = ('query', 'reference_points', 'spatial_shapes', 'level_start_index')
     inputs = dict(zip(names, (query, points, torch.tensor(MAPS['one']), starts)))

@@ -15,7 +15,7 @@ from mmdet_stable.models.losses import (
     mask_point_losses,
     pairs_by_image,
 )
-from mmdet_stable.utils import MaskTargets
+from mmdet_stable.structures import MaskTargets
 from tests.utils import close, golden, tensor
 
 DATA = golden('maskdino_point_losses')

@@ -6,7 +6,7 @@ import torch
 from mmdet.models.losses import FocalLoss, GIoULoss, L1Loss
 from mmdet.registry import MODELS
 
-from mmdet_stable.models.dense_heads import LossGroup, SetLoss
+from mmdet_stable.models.dense_heads import ClassTerm, IoUTerm, L1Term, SetLoss
 from mmdet_stable.models.losses import (
     POSITION_TARGETS,
     PositionSupervisedLoss,
@@ -16,7 +16,7 @@ from mmdet_stable.models.losses import (
     rescale_targets,
     sine,
 )
-from mmdet_stable.structures import BatchTargets, Branches, Matches
+from mmdet_stable.structures import BatchTargets, Matches, Predictions, Supervised
 from tests.utils import golden, golden_samples, tensor
 
 CURVES = dict(none=lambda t: t, exp=exponential, sin=sine)
@@ -37,8 +37,8 @@ def s11():
 def reference_loss(data, targets, matches, loss_cls, target_rescale='one'):
     logits = tensor(data['pred_logits']).clone().requires_grad_()
     boxes = tensor(data['pred_boxes']).clone().requires_grad_()
-    branches = Branches(logits[None], boxes[None], ('',))
-    losses = SetLoss(L1Loss(), GIoULoss(), target_rescale)([LossGroup(branches, matches, loss_cls)], targets)
+    terms = [ClassTerm(loss_cls, target_rescale=target_rescale), L1Term(L1Loss()), IoUTerm(GIoULoss())]
+    losses = SetLoss(terms)([Supervised(Predictions(logits[None], boxes[None], ('',)), matches)], targets)
     return logits, boxes, losses
 
 
@@ -175,6 +175,15 @@ def test_as_loss_cls(f1):
     torch.testing.assert_close(value, 2 * 0.25 * (target - 0.5) ** 2 * math.log(2))
 
 
+def test_f1_by_exponents():
+    """A name is short for exponents, and exponents that no name stands for work, too."""
+    logits, target = torch.randn(5, 3), (torch.tensor([0, 1, 2, 3, 3]), torch.rand(5))
+    values = [PositionSupervisedLoss(f1=f1)(logits, target) for f1 in ('s^2*p', dict(iou_power=2, score_power=1))]
+    torch.testing.assert_close(*values)
+    fourth = PositionSupervisedLoss(f1=dict(iou_power=4)).f1(torch.tensor(0.5), torch.tensor(0.3))
+    torch.testing.assert_close(fourth, torch.tensor(0.5**4))
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
 def test_finite_for_extreme_logits(dtype):
     largest = torch.finfo(dtype).max if dtype is not torch.float32 else 1e30
@@ -207,8 +216,11 @@ def test_errors_explain_themselves():
         PositionSupervisedLoss(f1='s^4')
     with pytest.raises(ValueError, match=r'expected logits \(..., C\)'):
         position_supervised_loss(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long), torch.zeros(2))
+    for wrong in (dict(iou_power=-1), dict(score_power=1), dict(iou_power=1, power=2)):
+        with pytest.raises(ValueError, match='give iou_power and, if you like, score_power, from 0 up'):
+            PositionSupervisedLoss(f1=wrong)
     with pytest.raises(ValueError, match="target_rescale='two'"):
-        SetLoss(L1Loss(), GIoULoss(), target_rescale='two')
+        ClassTerm(PositionSupervisedLoss(), target_rescale='two')
     with pytest.raises(ValueError, match='hands its loss_cls labels only'):
         PositionSupervisedLoss()(torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
 

@@ -129,5 +129,5 @@ def test_without_fusion_it_is_mmdets_encoder():
     ours, theirs = encoder(), encoder(cls=DeformableDetrTransformerEncoder)
     theirs.load_state_dict(ours.state_dict())
     inputs = encoder_inputs()
-    assert torch.equal(ours(**inputs), theirs(**inputs))
+    torch.testing.assert_close(ours(**inputs), theirs(**inputs), rtol=1e-5, atol=1e-5)
     assert isinstance(encoder('DenseMemoryFusion').fusion, MemoryFusion)

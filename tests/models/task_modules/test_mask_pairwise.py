@@ -8,8 +8,9 @@ from mmdet.models.task_modules.assigners import CrossEntropyLossCost, DiceCost
 from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
 
-from mmdet_stable.models.task_modules import MaskPairwise, MaskSamples, random_points, with_stuff_costs
-from mmdet_stable.utils import MaskTargets, sample_maps
+from mmdet_stable.models.task_modules import MaskPairwise, random_points, with_stuff_costs
+from mmdet_stable.structures import MaskSamples, MaskTargets
+from mmdet_stable.utils import sample_maps
 from tests.utils import golden, tensor
 
 DATA = golden('maskdino_matcher')
@@ -109,7 +110,7 @@ def test_branches_one_by_one():
     for branch in range(2):
         alone = MaskPairwise(embeddings[branch : branch + 1], samples, first=branch)
         assert torch.equal(alone.dice[0], together.dice[branch])
-    with pytest.raises(ValueError, match='points of 2 branches for branches 1 to 2'):
+    with pytest.raises(ValueError, match='points of 2 layers for layers 1 to 2'):
         MaskPairwise(embeddings, samples, first=1)
 
 

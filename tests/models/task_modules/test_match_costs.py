@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.models.losses import GIoULoss
-from mmdet.models.task_modules.assigners.match_cost import BBoxL1Cost, FocalLossCost, IoUCost
+from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost, BBoxL1Cost, FocalLossCost, IoUCost
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
 from mmengine.structures import InstanceData
@@ -12,11 +12,12 @@ from mmengine.structures import InstanceData
 from mmdet_stable.models.task_modules import (
     Pairwise,
     PositionModulatedFocalCost,
-    add_costs,
     aligned_iou_and_giou,
+    batched_cost,
     position_modulator,
 )
-from mmdet_stable.structures import BatchTargets, Branches
+from mmdet_stable.models.task_modules.match_costs import has_batched_form
+from mmdet_stable.structures import BatchTargets, Predictions
 from tests.utils import golden, golden_samples, samples, tensor
 
 SIZE = 1000  # pixels of the golden images
@@ -25,16 +26,14 @@ SIZE = 1000  # pixels of the golden images
 def golden_inputs(data, prefix):
     gts = golden_samples(data, scale=SIZE, prefix=prefix)
     targets = BatchTargets.from_instances([s.gt_instances for s in gts], [s.metainfo for s in gts])
-    return Branches(
+    return Predictions(
         tensor(data[f'{prefix}pred_logits'])[None], tensor(data[f'{prefix}pred_boxes'])[None], ('',)
     ), targets
 
 
-def costs_of(costs, branches, targets):
-    pairwise = Pairwise(branches, targets)
-    total = torch.zeros_like(pairwise.logits)
-    add_costs(costs, pairwise, total)
-    return total
+def costs_of(costs, predictions, targets):
+    pairwise = Pairwise(predictions, targets)
+    return sum(batched_cost(cost, pairwise) for cost in costs)
 
 
 def class_cost(beta):
@@ -48,20 +47,20 @@ def test_golden_pairwise_cost(file, beta, index):
     """``cost_pairwise`` holds the paper's formula: one modulator per pair. The released code's own cost equals it where
     every class occurs once (the "unique" file)."""
     data = golden(file)
-    branches, targets = golden_inputs(data, f'in{index}.')
-    costs = costs_of([class_cost(beta), BBoxL1Cost('xywh', 5.0), IoUCost('giou', 2.0)], branches, targets)[0, 0].T
+    predictions, targets = golden_inputs(data, f'in{index}.')
+    costs = costs_of([class_cost(beta), BBoxL1Cost('xywh', 5.0), IoUCost('giou', 2.0)], predictions, targets)[0, 0].T
     # The reference's GIoU cost is 1 - GIoU, ours -GIoU; its epsilon in normalised units moves GIoU by up to 1e-4.
     np.testing.assert_allclose(costs + 2.0, data[f'in{index}.beta{beta}.cost_pairwise_0'], rtol=0, atol=2e-4)
     if file == 'stable_matcher_unique':
         np.testing.assert_allclose(costs + 2.0, data[f'in{index}.beta{beta}.cost_f64_0'], rtol=0, atol=2e-4)
 
 
-def random_batch(num_gts=(5, 0, 2), num_branches=2, num_queries=12, num_classes=7):
+def random_batch(num_gts=(5, 0, 2), num_layers=2, num_queries=12, num_classes=7):
     gts = samples(num_gts)
     targets = BatchTargets.from_instances([s.gt_instances for s in gts], [s.metainfo for s in gts])
-    shape = (num_branches, len(gts), num_queries)
+    shape = (num_layers, len(gts), num_queries)
     centres, sizes = torch.rand(*shape, 2) * 0.6 + 0.2, torch.rand(*shape, 2) * 0.2 + 0.05
-    return gts, targets, Branches(torch.randn(*shape, num_classes), torch.cat([centres, sizes], -1), ('d0.', ''))
+    return gts, targets, Predictions(torch.randn(*shape, num_classes), torch.cat([centres, sizes], -1), ('d0.', ''))
 
 
 COSTS = dict(
@@ -78,19 +77,19 @@ COSTS = dict(
 
 @pytest.mark.parametrize('name', COSTS)
 def test_batched_equals_one_by_one(name):
-    gts, targets, branches = random_batch()
-    batched = costs_of([COSTS[name]], branches, targets)
+    gts, targets, predictions = random_batch()
+    batched = costs_of([COSTS[name]], predictions, targets)
     assert batched.shape == (2, 3, 5, 12)
-    for branch in range(2):
+    for layer in range(2):
         for image, sample in enumerate(gts):
             whwh = targets.whwh[image]
             preds = InstanceData(
-                scores=branches.logits[branch, image],
-                bboxes=bbox_cxcywh_to_xyxy(branches.boxes_cxcywh[branch, image]) * whwh,
+                scores=predictions.logits[layer, image],
+                bboxes=bbox_cxcywh_to_xyxy(predictions.boxes_cxcywh[layer, image]) * whwh,
             )
             single = COSTS[name](preds, sample.gt_instances, sample.metainfo)
             torch.testing.assert_close(
-                batched[branch, image, : len(sample.gt_instances)].T, single, atol=1e-5, rtol=1e-5
+                batched[layer, image, : len(sample.gt_instances)].T, single, atol=1e-5, rtol=1e-5
             )
 
 
@@ -100,10 +99,36 @@ def test_subclass_with_its_own_call_is_not_given_its_parents_formula():
         def __call__(self, *args, **kwargs):
             return 2 * super().__call__(*args, **kwargs)
 
-    _, targets, branches = random_batch()
+    _, targets, predictions = random_batch()
     torch.testing.assert_close(
-        costs_of([Doubled()], branches, targets)[:, 0], 2 * costs_of([IoUCost()], branches, targets)[:, 0]
+        costs_of([Doubled()], predictions, targets)[:, 0], 2 * costs_of([IoUCost()], predictions, targets)[:, 0]
     )
+
+
+class HalfIoU(BaseMatchCost):
+    """A cost of somebody else, with a batched form."""
+
+    def __call__(self, pred_instances, gt_instances, img_meta=None, **kwargs):
+        return IoUCost('iou', self.weight / 2)(pred_instances, gt_instances, img_meta)
+
+    def batched(self, pairwise):
+        return pairwise.iou * (-self.weight / 2)
+
+
+def test_batched_form_of_somebody_elses_cost():
+    _, targets, predictions = random_batch()
+    ours, theirs = costs_of([HalfIoU(3.0)], predictions, targets), costs_of([IoUCost('iou', 1.5)], predictions, targets)
+    torch.testing.assert_close(ours, theirs)
+
+    class Other(HalfIoU):
+        def __call__(self, *args, **kwargs):
+            return 2 * super().__call__(*args, **kwargs)
+
+    class Same(PositionModulatedFocalCost):
+        """Nothing of its own."""
+
+    assert has_batched_form(HalfIoU(3.0)) and not has_batched_form(Other(3.0)) and has_batched_form(Same())
+    torch.testing.assert_close(costs_of([Other(3.0)], predictions, targets)[:, 0], 2 * theirs[:, 0])
 
 
 def test_by_hand():
@@ -140,22 +165,22 @@ def test_off_equals_mmdet_parent():
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_is_finite_and_computed_in_float32(dtype):
-    _, targets, branches = random_batch()
-    logits = branches.logits.to(dtype) * 1000
+    _, targets, predictions = random_batch()
+    logits = predictions.logits.to(dtype) * 1000
     costs = costs_of(
         [COSTS['modulated'], COSTS['giou'], COSTS['l1']],
-        Branches(logits, branches.boxes_cxcywh.to(dtype), branches.prefixes),
+        Predictions(logits, predictions.boxes_cxcywh.to(dtype), predictions.prefixes),
         targets,
     )
     assert costs.dtype == torch.float32 and costs.isfinite().all()
 
 
 def test_permutation_of_queries():
-    _, targets, branches = random_batch()
+    _, targets, predictions = random_batch()
     order = torch.randperm(12)
-    permuted = Branches(branches.logits[:, :, order], branches.boxes_cxcywh[:, :, order], branches.prefixes)
+    permuted = Predictions(predictions.logits[:, :, order], predictions.boxes_cxcywh[:, :, order], predictions.prefixes)
     costs = list(COSTS.values())
-    torch.testing.assert_close(costs_of(costs, permuted, targets), costs_of(costs, branches, targets)[..., order])
+    torch.testing.assert_close(costs_of(costs, permuted, targets), costs_of(costs, predictions, targets)[..., order])
 
 
 def test_negative_power_is_refused():

@@ -7,15 +7,13 @@ from scipy.optimize import linear_sum_assignment
 from mmdet_stable.models.losses import POSITION_TARGETS, position_supervised_loss, rescale_targets
 from mmdet_stable.models.task_modules import (
     MaskPairwise,
-    MaskSamples,
     Pairwise,
     focal_cost,
     metric_modulator,
     position_quality,
 )
 from mmdet_stable.models.task_modules.position_metric import POSITION_METRICS
-from mmdet_stable.structures import BatchTargets, Branches
-from mmdet_stable.utils import MaskTargets
+from mmdet_stable.structures import BatchTargets, MaskSamples, MaskTargets, Predictions
 from tests.utils import golden, golden_samples, tensor
 
 DATA = golden('maskdino_stable_proposal')
@@ -28,7 +26,7 @@ def recorded():
     batch = golden_samples(DATA, scale=1000)
     targets = BatchTargets.from_instances([s.gt_instances for s in batch], [s.metainfo for s in batch])
     logits, boxes = tensor(DATA['pred_logits']), tensor(DATA['pred_boxes'])
-    pairwise = Pairwise(Branches(logits[None], boxes[None], ('',)), targets)
+    pairwise = Pairwise(Predictions(logits[None], boxes[None], ('',)), targets)
     mask_targets = MaskTargets.from_masks([tensor(DATA[f'gt_masks_{i}']) for i in range(NUM_IMAGES)])
     points = torch.cat([tensor(DATA[f'points_{i}']) for i in range(NUM_IMAGES)])[None]
     embeddings = torch.eye(logits.shape[1]).expand(1, NUM_IMAGES, -1, -1)

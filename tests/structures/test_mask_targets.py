@@ -4,7 +4,8 @@ import pytest
 import torch
 from mmcv.ops import point_sample
 
-from mmdet_stable.utils import MaskTargets, sample_maps
+from mmdet_stable.structures import MaskTargets
+from mmdet_stable.utils import sample_maps
 
 
 def test_values_at_points():
