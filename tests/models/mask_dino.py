@@ -9,6 +9,10 @@ import numpy as np
 import torch
 from mmdet.models.detectors import DeformableDETR
 from mmdet.models.layers import inverse_sigmoid
+from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from mmdet_stable.models.dense_heads import MaskDINOPredictor
@@ -22,7 +26,7 @@ from mmdet_stable.models.layers import (
 from mmdet_stable.models.layers.denoising import centre_size_noise, flip_labels
 from mmdet_stable.models.layers.mask_dino_queries import LOGIT_EPS
 from mmdet_stable.structures import BatchTargets, DenoisingLayout, Matched, QueryPlan, Segment
-from tests.utils import GOLDEN, golden_samples, tensor
+from tests.utils import GOLDEN, data_sample, golden_samples, tensor
 
 PARTS = dict(pixel_decoder='pixel_decoder.', predictor='predictor.')
 
@@ -207,3 +211,101 @@ def spread_draws(recorded: Tensor, num_slots: int, num_gts: Sequence[int]) -> Te
     images = recorded.split(list(num_gts), 1)
     padded = [torch.cat([im, im.new_zeros(len(im), num_slots - im.shape[1], *im.shape[2:])], 1) for im in images]
     return torch.stack([im.flatten(0, 1) for im in padded])
+
+
+def detector_cfg(meta: dict, in_channels: Sequence[int]) -> ConfigDict:
+    """The config of a detector of a golden file's sizes."""
+    softmax = meta.get('semantic_ce_loss', False)
+    num_classes, width = meta['num_classes'], meta['hidden_dim']
+    attention = dict(embed_dims=width, num_heads=meta['heads'], dropout=0.0)
+    cross_attention = dict(attention, num_levels=meta['total_levels'])
+    ffn = dict(embed_dims=width, feedforward_channels=meta['ff'], ffn_drop=0.0)
+    loss_cls = dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=4.0)
+    if softmax:
+        class_weight = [1.0] * num_classes + [meta['eos_coef']]
+        loss_cls = dict(type='CrossEntropyLoss', class_weight=class_weight, loss_weight=4.0)
+    names = ('num_points', 'oversample_ratio', 'importance_sample_ratio')
+    return ConfigDict(
+        type='MaskDINO',
+        num_queries=meta['num_queries'],
+        initialize_box_type=meta.get('initialize_box_type', 'no'),
+        as_two_stage=meta.get('two_stage', True),
+        dn_cfg=dict(num_queries=meta['dn_num']),
+        backbone=dict(type='ResNet', depth=18, base_channels=8, init_cfg=None),
+        neck=dict(
+            type='MaskDINOPixelDecoder',
+            in_channels=in_channels,
+            feat_channels=width,
+            out_channels=meta['mask_dim'],
+            num_levels=meta['total_levels'],
+            num_encoder_inputs=len(meta.get('in_features', ['res3', 'res4', 'res5'])),
+            level_order=meta.get('feature_order', 'low2high'),
+            encoder=dict(num_layers=meta['enc_layers'], layer_cfg=dict(self_attn_cfg=cross_attention, ffn_cfg=ffn)),
+        ),
+        decoder=dict(
+            num_layers=meta['dec_layers'],
+            return_intermediate=True,
+            layer_cfg=dict(self_attn_cfg=attention, cross_attn_cfg=cross_attention, ffn_cfg=ffn),
+            post_norm_cfg=None,
+        ),
+        bbox_head=dict(
+            type='MaskDINOHead',
+            num_classes=num_classes,
+            embed_dims=width,
+            mask_dims=meta['mask_dim'],
+            num_things=meta.get('stuff_from', num_classes),
+            things_only_boxes=meta.get('panoptic_box_loss', False),
+            share_points=False,
+            points=dict({name: meta[name] for name in names}, share_candidates=False),
+            loss_cls=loss_cls,
+            loss_bbox=dict(type='L1Loss', loss_weight=5.0),
+            loss_iou=dict(type='GIoULoss', loss_weight=2.0),
+        ),
+        train_cfg=dict(
+            assigner=dict(
+                type='StableHungarianAssigner',
+                match_costs=[
+                    dict(type='FocalLossCost', weight=4.0, eps=1e-8),
+                    dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
+                    dict(type='IoUCost', iou_mode='giou', weight=2.0),
+                    dict(type='CrossEntropyLossCost', weight=5.0),
+                    dict(type='DiceCost', weight=5.0, pred_act=True, eps=1.0),
+                ],
+            )
+        ),
+        test_cfg=dict(max_per_img=100),
+    )
+
+
+def golden_detector(data: Dict[str, np.ndarray]) -> nn.Module:
+    """The detector of a golden file, with its weights; its backbone is not that of the file."""
+    cfg = detector_cfg(meta_of(data), [data[f'feats.res{stage}'].shape[1] for stage in (2, 3, 4, 5)])
+    model = MODELS.build(cfg)
+    state = {f'neck.{name}': value for name, value in reference_state(data, 'pixel_decoder').items()}
+    state.update({detector_name(name): value for name, value in reference_state(data, 'predictor').items()})
+    own = {name for name in model.state_dict() if not name.startswith('backbone.')}
+    assert set(state) == own, sorted(set(state) ^ own)
+    model.load_state_dict({**model.state_dict(), **state})
+    return model
+
+
+def detector_name(name: str) -> str:
+    """Where a parameter of the decoder or the branches is in the detector."""
+    places = dict.fromkeys(('cls', 'reg', 'mask_embed'), 'bbox_head.predictor.')
+    places.update(
+        dict.fromkeys(('layers', 'norm', 'ref_point_head'), 'decoder.'), label_embedding='dn_query_generator.'
+    )
+    return places.get(name.split('.')[0], '') + name
+
+
+def golden_batch(data: Dict[str, np.ndarray]) -> list:
+    """Data samples with the recorded boxes and masks, whose images fill the input."""
+    result = []
+    for image in range(sum(key.startswith('gt_labels_') for key in data)):
+        masks = data[f'gt_masks_{image}'].astype(np.uint8)
+        height, width = masks.shape[1:]
+        boxes = bbox_cxcywh_to_xyxy(tensor(data[f'gt_boxes_{image}'])) * torch.tensor([width, height] * 2)
+        sample = data_sample(boxes, tensor(data[f'gt_labels_{image}']), (height, width))
+        sample.gt_instances.masks = BitmapMasks(masks, height, width)
+        result.append(sample)
+    return result

@@ -1,4 +1,5 @@
 from .loss_terms import ClassTerm, IoUTerm, L1Term, LossTerm, MatchedPairs
+from .mask_dino_head import MaskDINOHead
 from .mask_dino_predictor import MaskDINOPredictor, MaskPredictions
 from .mask_inference import ImagePredictions, ImageSizes, MaskInference
 from .set_loss import SetLoss
@@ -18,6 +19,7 @@ __all__ = [
     'IoUTerm',
     'L1Term',
     'LossTerm',
+    'MaskDINOHead',
     'MaskDINOPredictor',
     'MaskInference',
     'MaskPredictions',

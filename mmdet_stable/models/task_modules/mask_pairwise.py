@@ -71,6 +71,11 @@ class MaskPairwise:
                 cross_entropy[layer], dice[layer] = pair_terms(self.embeddings[layer], features, targets)
         return cross_entropy, dice
 
+    def at_points(self, layer: int, image: int) -> Tuple[Tensor, Tensor]:
+        """Logits (Q, P) and targets (G, P) of one layer and image, without padding."""
+        features, targets = self.samples.of(self.first + layer)
+        return self.embeddings[layer, image] @ features[image], targets[image, : self.samples.targets.num_gts[image]]
+
     def _samples(self) -> Iterator[Tuple[Tensor, Tensor]]:
         """Features (B, E, P) and targets (B, G, P) of one layer after another."""
         return map(self.samples.of, range(self.first, self.first + len(self.embeddings)))
