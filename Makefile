@@ -4,10 +4,13 @@
 PYTHON ?= python3
 VENV := .venv/bin/python
 
-.PHONY: demo test stress lint doctor clean
+.PHONY: demo demo-masks test stress lint doctor clean
 
 demo: .venv/ready
 	$(VENV) tools/demo.py
+
+demo-masks: .venv/ready
+	$(VENV) tools/demo.py --masks --work-dir work_dirs/demo_masks
 
 test: .venv/ready
 	$(VENV) -m pytest
@@ -25,4 +28,4 @@ doctor:
 	$(PYTHON) tools/setup_env.py
 
 clean:
-	rm -rf .venv work_dirs/demo data/digit_scenes
+	rm -rf .venv work_dirs/demo work_dirs/demo_masks data/digit_scenes

@@ -1,6 +1,6 @@
 # ADE20K and Cityscapes for semantic segmentation; a config takes `_base_.ade20k_train_dataloader` and so on.
-# As in the released code but for the crops, which there hold at most 75 percent of one class. Maps of Cityscapes are those
-# that its own scripts make: `gtFine_labelTrainIds.png`.
+# As in the released code but for the crops, which there hold at most 75 percent of one class. Maps of Cityscapes are
+# those that its own scripts make: `gtFine_labelTrainIds.png`.
 semantic_meta_keys = ('img_path', 'ori_shape', 'img_shape', 'scale_factor')
 ade20k_size, cityscapes_size = (512, 512), (512, 1024)  # height, width
 ade20k_seg = dict(type='LoadAnnotations', with_bbox=False, with_mask=False, with_seg=True, reduce_zero_label=True)
