@@ -43,8 +43,9 @@ Written by `python tools/sync_manifest.py` from `manifest.yml`; edit that file, 
 All AP values below are **published** ones, on COCO val2017: from the paper of
 [Stable-DINO](https://arxiv.org/abs/2304.04742) and, where a table is called dn, of
 [DN-DETR](https://arxiv.org/abs/2203.01305), where it is called mask-dino, of
-[MaskDINO](https://arxiv.org/abs/2206.02777). AP is that of boxes. We have trained none of these configs on COCO. An empty cell is not
-printed in the paper, or not legible in our copy of it. A gain is counted from the row named beside it.
+[MaskDINO](https://arxiv.org/abs/2206.02777). AP is that of boxes. We have trained none of these configs on COCO. An
+empty cell is not printed in the paper, or not legible in our copy of it. A gain is counted from the row named beside
+it.
 
 ```bash
 tools/dist_train.sh configs/ablations/table7/f1_s3.py 8            # one row
@@ -56,8 +57,8 @@ A config is a small difference from its `_base_`; `manifest.yml` lists which set
 of equal settings share one config. Files in `_base_/` are inherited like any other; what several models share stands
 there under names of its own, as mmengine lets only one base set `model`: `model = _base_.five_scales`.
 
-`demo_digits.py`, `demo_digits_dn_detr.py` and `demo_digits_deformable.py` belong to no table: they are the small models
-of digit scenes; as `--overlay` they make the rows of their family as small.
+`demo_digits.py`, `demo_digits_dn_detr.py`, `demo_digits_deformable.py` and `demo_digits_masks.py` belong to no table:
+they are the small models of digit scenes; as `--overlay` they make the rows of their family as small.
 """
 
 
