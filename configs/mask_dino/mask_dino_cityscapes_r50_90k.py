@@ -17,3 +17,15 @@ train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
     dict(type='MultiStepLR', begin=0, end=max_iters, by_epoch=False, milestones=[80000, 87000], gamma=0.1)
 ]
+# `norm_decay_mult` stops where a custom key matches, and `backbone` does everywhere here; the longest key counts.
+norm = dict(lr_mult=0.1, decay_mult=0.0)
+blocks = [(stage + 1, block) for stage, depth in enumerate([3, 4, 6, 3]) for block in range(depth)]
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys={
+            'backbone.bn': norm,
+            **{f'backbone.layer{stage}.{block}.bn': norm for stage, block in blocks},
+            **{f'backbone.layer{stage}.0.downsample.1': norm for stage in range(1, 5)},
+        }
+    )
+)

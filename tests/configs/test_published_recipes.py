@@ -32,7 +32,7 @@ def small(cfg):
 
 def kind(name, module):
     """Which entry of a recipe's ``parameters`` is about a parameter."""
-    is_norm = isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d))
+    is_norm = isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.SyncBatchNorm))
     if name.startswith('backbone.'):
         return 'backbone_norms' if is_norm else 'backbone'
     if 'sampling_offsets' in name or 'reference_points' in name:
