@@ -7,10 +7,13 @@ PYTHON ?= python3
 MMCV ?= auto
 VENV := .venv/bin/python
 
-.PHONY: demo test stress lint types doctor clean
+.PHONY: demo demo-masks test stress lint types doctor clean
 
 demo: .venv/ready
 	$(VENV) tools/demo.py
+
+demo-masks: .venv/ready
+	$(VENV) tools/demo.py --masks --work-dir work_dirs/demo_masks
 
 test: .venv/ready
 	$(VENV) -m pytest
@@ -40,4 +43,4 @@ endif
 endif
 
 clean:
-	rm -rf .venv work_dirs/demo data/digit_scenes
+	rm -rf .venv work_dirs/demo work_dirs/demo_masks data/digit_scenes

@@ -8,9 +8,10 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 from mmdet_stable.weights import families, naming
@@ -78,6 +79,9 @@ def shrink(node: dict, width: int = 32) -> None:
         num_feats=width // 2,
         num_queries=20,
         out_channels=width,
+        feat_channels=width,
+        mask_dims=width,
+        num_points=64,
         init_cfg=None,
     )
     for key, value in node.items():
@@ -96,6 +100,27 @@ def shrink(node: dict, width: int = 32) -> None:
         if node['neck']['norm_cfg']:
             node['neck']['norm_cfg']['num_groups'] = 8
         node['test_cfg']['max_per_img'] = 15
+
+
+def with_masks(batch: List[DetDataSample], model_cfg: dict, seed: int = 0) -> List[DetDataSample]:
+    """The same samples with what MaskDINO learns from: masks that fill the boxes, and a map of stuff where there is
+    some."""
+    rng = np.random.default_rng(seed)
+    num_classes = model_cfg['bbox_head']['num_classes']
+    num_things = model_cfg['bbox_head'].get('num_things', num_classes)
+    for sample in batch:
+        height, width = sample.batch_input_shape
+        gts = sample.gt_instances
+        masks = np.zeros((len(gts), height, width), np.uint8)
+        for mask, (x1, y1, x2, y2) in zip(masks, gts.bboxes.round().int().tolist()):
+            mask[y1:y2, x1:x2] = 1
+        gts.masks = BitmapMasks(masks, height, width)
+        if num_things < num_classes:
+            gts.labels %= max(num_things, 1)
+            seg = np.full((1, height, width), 255)
+            seg[:, : height // 2] = rng.integers(num_things, num_classes)
+            sample.gt_sem_seg = PixelData(sem_seg=torch.from_numpy(seg))
+    return batch
 
 
 def build(model_cfg: ConfigDict, seed: int = 0) -> nn.Module:

@@ -18,6 +18,7 @@ from mmengine.config import Config, ConfigDict
 from mmdet_stable.datasets.checks import HARMLESS, REMEDIES, Finding, dataset_findings
 from mmdet_stable.datasets.coco_checks import coco_findings
 from mmdet_stable.datasets.image_checks import ImageEntry, image_findings
+from mmdet_stable.datasets.mask_checks import loads_masks
 from mmdet_stable.engine.launch import annotated, argument_parser, load_config
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -66,7 +67,8 @@ def node_findings(
     kind = DATASETS.get(node.type)
     if issubclass(kind, CocoDataset) and kind.load_data_list is CocoDataset.load_data_list:
         classes = node.get('metainfo', {}).get('classes', kind.METAINFO.get('classes'))
-        yield from coco_findings(*files, classes, num_classes, num_queries, key, decode)
+        masks = loads_masks(node.get('pipeline', ()))
+        yield from coco_findings(*files, classes, num_classes, num_queries, key, decode, masks)
         return
     dataset = DATASETS.build(node)  # a format that only its class can read
     yield from dataset_findings(dataset, num_classes or len(dataset.metainfo['classes']), key)

@@ -28,11 +28,12 @@ def main() -> None:
     parser.add_argument('--data-root', default='data/digit_scenes')
     parser.add_argument('--num-train', type=int, default=1000, help='training scenes')
     parser.add_argument('--num-val', type=int, default=200, help='held-out scenes, of other digits')
+    parser.add_argument('--masks', action='store_true', help='train Stable-MaskDINO, and draw masks')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
     args = parser.parse_args()
 
     data_root = write_digit_scenes(args.data_root, args.num_train, args.num_val)
-    cfg = demo_config(data_root, args.work_dir)
+    cfg = demo_config(data_root, args.work_dir, 'demo_digits_masks' if args.masks else 'demo_digits')
     cfg.merge_from_dict(args.cfg_options)
     check_work_dir(cfg)
     with only_training(cfg):
@@ -43,12 +44,14 @@ def main() -> None:
     report = Path(cfg.work_dir) / 'report.html'
     write_report([Path(cfg.work_dir)], report, get_device())
     print(f'\nCOCO AP on {args.num_val} held-out scenes: {metrics["coco/bbox_mAP"]:.3f}')
+    if args.masks:
+        print(f'mask AP: {metrics["coco/segm_mAP"]:.3f}')
     print(f'checkpoint: {latest_checkpoint(cfg.work_dir)}\npicture:    {picture}\nreport:     {report}')
 
 
-def demo_config(data_root: Path, work_dir: str) -> Config:
+def demo_config(data_root: Path, work_dir: str, name: str) -> Config:
     """The demo's config for this data and work dir, resuming where there is something to resume."""
-    cfg = Config.fromfile(config('demo_digits'))
+    cfg = Config.fromfile(config(name))
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.data_root = str(data_root)
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):

@@ -8,7 +8,7 @@ import argparse
 import sys
 from itertools import groupby
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 import yaml
 from mmengine.config import Config
@@ -27,6 +27,10 @@ COLLECTIONS = {
         'DAB-DETR: Dynamic Anchor Boxes are Better Queries for DETR',
         'https://arxiv.org/abs/2201.12329',
     ),
+    'MaskDINO': (
+        'Mask DINO: Towards A Unified Transformer-based Framework for Object Detection and Segmentation',
+        'https://arxiv.org/abs/2206.02777',
+    ),
     'DINO': (
         'DINO: DETR with Improved DeNoising Anchor Boxes for End-to-End Object Detection',
         'https://arxiv.org/abs/2203.03605',
@@ -36,10 +40,12 @@ README = """# Configs
 
 `python tools/sync_manifest.py` writes this page from `manifest.yml`; edit that file, not this one.
 
-All AP values below are **published** ones, on COCO val2017. They are from the paper of
-[Stable-DINO](https://arxiv.org/abs/2304.04742) and, where a table is called dn, from that of
-[DN-DETR](https://arxiv.org/abs/2203.01305). We have trained none of these configs on COCO. A cell is empty where the
-value is not printed in the paper, or not legible in our copy of it. A gain is counted from the row named beside it.
+All AP values below are **published** ones, on COCO val2017: from the paper of
+[Stable-DINO](https://arxiv.org/abs/2304.04742) and, where a table is called dn, of
+[DN-DETR](https://arxiv.org/abs/2203.01305), where it is called mask-dino, of
+[MaskDINO](https://arxiv.org/abs/2206.02777). AP is that of boxes. We have trained none of these configs on COCO. An
+empty cell is not printed in the paper, or not legible in our copy of it. A gain is counted from the row named beside
+it.
 
 A config is a small difference from its `_base_`. `manifest.yml` lists which settings differ, and a test compares. Rows
 of equal settings share one config. Files in `_base_/` are inherited like any other; what several models share stands
@@ -62,7 +68,8 @@ A sweep (`--run`) may be stopped and repeated at will. It finds what is done, al
 
 The same can be done at a size for 2 cores, on digit scenes. An overlay makes the rows of its family as small as the
 demo: `demo_digits.py` any row of Tables 2 and 6 to 9 with four scales and ResNet-50, `demo_digits_dn_detr.py` those of
-DN-DETR with ResNet-50, and `demo_digits_deformable.py` those of Table 5. These three configs belong to no table.
+DN-DETR with ResNet-50, and `demo_digits_deformable.py` those of Table 5. `demo_digits_masks.py` is the small
+Stable-MaskDINO. These four configs belong to no table.
 
 ```bash
 python tools/make_digit_scenes.py
@@ -145,29 +152,48 @@ def metafile(rows: List[Row]) -> str:
     models = []
     for config, row in by_config.items():
         cfg = Config.fromfile(CONFIGS / config)
-        metadata = {'Epochs': cfg.train_cfg.max_epochs}
+        length = cfg.train_cfg
+        metadata = {'Epochs': length.max_epochs} if 'max_epochs' in length else {'Iterations': length.max_iters}
         if row.published:
             metadata['Published by the paper, not measured by us'] = {
-                f'box {metric}': value for metric, value in row.published.items()
+                metric if metric.startswith('mask') else f'box {metric}': value
+                for metric, value in row.published.items()
             }
-        data = 'Objects365' if 'Objects365' in cfg.train_dataloader.dataset.type else 'COCO'
+        task, data = task_and_data(cfg.model, cfg.train_dataloader.dataset)
         models.append(
             {
                 'Name': row.stem,
                 'In Collection': collection_of(cfg.model.type),
                 'Config': f'configs/{config}',
                 'Metadata': metadata,
-                'Results': [{'Task': 'Object Detection', 'Dataset': data}],
+                'Results': [{'Task': task, 'Dataset': data}],
             }
         )
     head = '# Written by tools/sync_manifest.py from manifest.yml; edit that file, not this one.\n'
     return head + yaml.safe_dump(dict(Collections=collections, Models=models), sort_keys=False, width=120)
 
 
+def task_and_data(model: dict, dataset: dict) -> Tuple[str, str]:
+    """What a config learns, and from which data, as OpenMMLab calls them."""
+    for part, name in {'objects365': 'Objects365', 'ADE': 'ADE20K', 'cityscapes': 'Cityscapes'}.items():
+        if part.lower() in dataset['data_root'].lower():
+            data = name
+            break
+    else:
+        data = 'COCO'
+    if model['type'] != 'MaskDINO':
+        return 'Object Detection', data
+    wanted = model['test_cfg']
+    kinds = {'semantic_on': 'Semantic Segmentation', 'panoptic_on': 'Panoptic Segmentation'}
+    return next((kind for key, kind in kinds.items() if wanted.get(key)), 'Instance Segmentation'), data
+
+
 def collection_of(detector: str) -> str:
     if detector.startswith('DN'):
         return 'DN-DETR'
-    return {'DINO': 'DINO', 'DABDETR': 'DAB-DETR'}.get(detector, 'Stable-DINO')  # and what its Table 5 compares
+    return {'DINO': 'DINO', 'DABDETR': 'DAB-DETR', 'MaskDINO': 'MaskDINO'}.get(
+        detector, 'Stable-DINO'
+    )  # and what its Table 5 compares
 
 
 if __name__ == '__main__':

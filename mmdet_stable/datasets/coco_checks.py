@@ -11,6 +11,7 @@ from typing import Any, Dict, Generator, Iterator, List, Optional, Sequence, Tup
 
 from .checks import EMPTY_FILE, Finding, box_finding, category_findings, class_findings
 from .image_checks import ImageEntry, image_findings
+from .mask_checks import mask_finding
 
 SOON_READ = 2**25  # bytes; 32 MB of JSON are read within a second
 TAIL = 64
@@ -34,6 +35,7 @@ def coco_findings(
     num_queries: Optional[int],
     key: str,
     decode: bool = False,
+    masks: Optional[str] = None,
 ) -> Iterator[Finding]:
     """All faults of an annotation file and its images, as they are found.
 
@@ -44,6 +46,7 @@ def coco_findings(
         num_classes, num_queries: of the model; None where it has no such thing.
         key: where the dataset stands in the config.
         decode: see :func:`image_findings`.
+        masks: how masks are loaded, see :func:`loads_masks`; None where they are not.
     """
     content = _read(file)
     if isinstance(content, Finding):
@@ -56,7 +59,7 @@ def coco_findings(
         yield from category_findings(classes, [category for _, category in categories], file, key)
     images = yield from _entries(content, 'images', file)
     annotations = yield from _entries(content, 'annotations', file)
-    yield from _annotation_findings(annotations, images, categories, file)
+    yield from _annotation_findings(annotations, images, categories, file, masks)
     if num_queries is not None:
         yield from _crowded(annotations, num_queries, file)
     yield from _repeated([entry['file_name'] for _, entry in images], 'images', 'file_name', file)
@@ -148,7 +151,7 @@ def _repeated(values: Sequence[Any], part: str, field: str, file: str) -> Iterat
 
 
 def _annotation_findings(
-    annotations: Sequence[Entry], images: Sequence[Entry], categories: Sequence[Entry], file: str
+    annotations: Sequence[Entry], images: Sequence[Entry], categories: Sequence[Entry], file: str, masks: Optional[str]
 ) -> Iterator[Finding]:
     sizes = {image['id']: (image['width'], image['height']) for _, image in images}
     category_ids = {category['id'] for _, category in categories}
@@ -165,6 +168,9 @@ def _annotation_findings(
             problem = f'{annotation["category_id"]!r} is the id of no category'
             yield Finding('category', file, f'{name}.category_id', problem)
         finding = _bbox_finding(annotation, *sizes[annotation['image_id']], file, f'{name}.bbox')
+        if masks and not finding:
+            size, key = sizes[annotation['image_id']], f'{name}.segmentation'
+            finding = mask_finding(annotation, *size, masks == 'polygons', file, key)
         if finding:
             yield finding
 

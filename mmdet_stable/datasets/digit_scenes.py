@@ -2,7 +2,8 @@
 
 scikit-learn ships 1,797 handwritten digits (8 x 8 pixels, from the UCI Optical Recognition of Handwritten Digits data
 set). They are enlarged, coloured and scattered over varied backgrounds. Training and validation scenes never share a
-digit image.
+digit image. Every digit has a box, and a mask of its own visible pixels: where digits overlap, those drawn later hide
+those drawn before.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import List, Optional, Tuple, Union
 
 import cv2
 import numpy as np
+from pycocotools import mask as rle
 
 DIGIT_CLASSES = tuple(str(digit) for digit in range(10))
 SCENE_SIZE = (160, 128)  # width, height
@@ -20,6 +22,7 @@ DIGIT_SIZES = (16, 56)
 MAX_DIGITS = 8
 EMPTY_SHARE = 0.05
 MAX_OVERLAP = 0.1
+INK = 0.25  # from which a pixel belongs to the digit
 
 
 def write_digit_scenes(folder: Union[str, Path], num_train: int = 1000, num_val: int = 200, seed: int = 0) -> Path:
@@ -42,11 +45,13 @@ def write_digit_scenes(folder: Union[str, Path], num_train: int = 1000, num_val:
     if min(num_train, num_val) < 1:
         raise ValueError(f'num_train={num_train}, num_val={num_val}: both must be at least 1')
     folder = Path(folder)
-    settings = dict(num_train=num_train, num_val=num_val, seed=seed)
+    settings = dict(num_train=num_train, num_val=num_val, seed=seed, masks=True)
     stamp = folder / 'digit_scenes.json'
-    if stamp.exists() and json.loads(stamp.read_text()) == settings:
+    found = json.loads(stamp.read_text()) if stamp.exists() else None
+    if found == settings:
         return folder
-    if folder.exists() and any(folder.iterdir()):
+    lacks_masks = found is not None and {**found, 'masks': True} == settings  # as written by earlier versions
+    if folder.exists() and any(folder.iterdir()) and not lacks_masks:
         raise FileExistsError(
             f'{folder} is not empty and not these digit scenes ({settings}); choose or clear a folder'
         )
@@ -62,6 +67,10 @@ def write_digit_scenes(folder: Union[str, Path], num_train: int = 1000, num_val:
             rng = np.random.default_rng([seed, stream])
             _write_split(scratch, split, num, images[halves[split]], labels[halves[split]], rng)
         (scratch / stamp.name).write_text(json.dumps(settings))
+        if lacks_masks:  # the images are the same
+            for file in [*(scratch / 'annotations').iterdir(), scratch / stamp.name]:
+                file.replace(folder / file.relative_to(scratch))
+            return folder
         if folder.exists():
             folder.rmdir()
         shutil.move(str(scratch), str(folder))
@@ -87,11 +96,11 @@ def _write_split(
         images=[], annotations=[], categories=[dict(id=i + 1, name=name) for i, name in enumerate(DIGIT_CLASSES)]
     )
     for image_id in range(1, num + 1):
-        scene, boxes, classes = _draw_scene(images, labels, rng)
+        scene, boxes, classes, masks = _draw_scene(images, labels, rng)
         name = f'{image_id:06d}.png'
         cv2.imwrite(str(folder / split / name), scene)
         coco['images'].append(dict(id=image_id, file_name=name, width=width, height=height))
-        for (x, y, w, h), label in zip(boxes, classes):
+        for (x, y, w, h), label, mask in zip(boxes, classes, masks):
             coco['annotations'].append(
                 dict(
                     id=len(coco['annotations']) + 1,
@@ -99,6 +108,7 @@ def _write_split(
                     category_id=int(label) + 1,
                     bbox=[x, y, w, h],
                     area=w * h,
+                    segmentation=dict(mask, counts=mask['counts'].decode()),
                     iscrowd=0,
                 )
             )
@@ -107,9 +117,10 @@ def _write_split(
 
 def _draw_scene(
     images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
-) -> Tuple[np.ndarray, List[Tuple[int, int, int, int]], List[int]]:
-    """One scene (H, W, 3) uint8, the xywh boxes of its digits in pixels, and their labels."""
+) -> Tuple[np.ndarray, List[Tuple[int, int, int, int]], List[int], List[dict]]:
+    """One scene (H, W, 3) uint8, the xywh boxes of its digits in pixels, their labels, and their masks as RLE."""
     scene = _draw_background(rng)
+    owners = np.zeros(scene.shape[:2], np.uint8)  # at each pixel, 1 + the digit that is seen there, or 0
     boxes: List[Tuple[int, int, int, int]] = []
     classes: List[int] = []
     num = 0 if rng.random() < EMPTY_SHARE else rng.integers(1, MAX_DIGITS + 1)
@@ -127,14 +138,16 @@ def _draw_scene(
         colour = rng.uniform(0, 90, 3) if dark else rng.uniform(165, 255, 3)
         scene[y : y + h, x : x + w] = patch + ink[..., None] * (colour - patch)
         boxes.append(box)
+        owners[y : y + h, x : x + w][ink > INK] = len(boxes)
         classes.append(int(labels[index]))
     noise = rng.normal(0, rng.uniform(0, 8), scene.shape)
-    return (scene + noise).clip(0, 255).astype(np.uint8), boxes, classes
+    masks = [rle.encode(np.asfortranarray(owners == digit + 1, np.uint8)) for digit in range(len(boxes))]
+    return (scene + noise).clip(0, 255).astype(np.uint8), boxes, classes, masks
 
 
-def _crop_to_ink(ink: np.ndarray, threshold: float = 0.25) -> np.ndarray:
+def _crop_to_ink(ink: np.ndarray) -> np.ndarray:
     """The smallest rectangle that holds all visible ink: the digit's true box."""
-    rows, columns = np.where(ink > threshold)
+    rows, columns = np.where(ink > INK)
     return ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 

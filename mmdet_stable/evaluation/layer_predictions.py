@@ -9,6 +9,7 @@ from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
+from mmdet_stable.models.detectors import MaskDINO
 from mmdet_stable.structures import BatchTargets, Predictions
 
 
@@ -59,10 +60,21 @@ def predict_layers(model: DetectionTransformer, data_batch: Dict[str, list]) -> 
     data = model.data_preprocessor(data_batch, False)
     samples = data['data_samples']
     with _encoder_proposals(model) as proposals:
-        logits, boxes_cxcywh = model(data['inputs'], samples, mode='tensor')
+        logits, boxes_cxcywh, *_ = model(data['inputs'], samples, mode='tensor')
     prefixes = tuple(f'd{layer}.' for layer in range(len(logits) - 1))
     decoder = Predictions(logits, boxes_cxcywh, (*prefixes, ''))
-    return LayerPredictions(decoder, next(iter(proposals), None), ground_truth(samples))
+    encoder = next(iter(proposals), None)
+    if isinstance(model, MaskDINO):
+        decoder, encoder = (group and in_images(group, samples) for group in (decoder, encoder))
+    return LayerPredictions(decoder, encoder, ground_truth(samples))
+
+
+def in_images(predictions: Predictions, samples: List[DetDataSample]) -> Predictions:
+    """Predictions whose boxes are normalised by the padded input, with boxes normalised by the images in it."""
+    shapes = [(*sample.batch_input_shape, *sample.img_shape[:2]) for sample in samples]
+    scale = [(width / image_width, height / image_height) * 2 for height, width, image_height, image_width in shapes]
+    boxes = predictions.boxes_cxcywh
+    return predictions._replace(boxes_cxcywh=boxes * boxes.new_tensor(scale)[:, None])
 
 
 def ground_truth(samples: List[DetDataSample]) -> BatchTargets:

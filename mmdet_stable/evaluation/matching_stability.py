@@ -6,12 +6,15 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import torch
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.models.task_modules.assigners import HungarianAssigner
+from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost
 from mmdet.registry import METRICS
+from mmdet.utils import ConfigType
 from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from mmdet_stable.models.task_modules import StableHungarianAssigner
+from mmdet_stable.models.task_modules import PositionModulatedFocalCost, StableHungarianAssigner
+from mmdet_stable.models.task_modules.match_costs import compares_masks
 
 from .layer_predictions import LayerPredictions, predict_layers
 
@@ -50,16 +53,29 @@ def match_layers(model: DetectionTransformer, predictions: LayerPredictions) -> 
 
 
 def batched_assigner(model: DetectionTransformer) -> StableHungarianAssigner:
-    """The assigner of the model's head or, for mmdet's own, one of the same costs that matches all layers at once."""
+    """The assigner of the model's head or, for mmdet's own, one of the same costs that matches all layers at once.
+
+    Where the head compares masks, too, these are left out: layers are compared by classes and boxes in all models.
+    """
     assigner = getattr(model.bbox_head, 'assigner', None)
     if isinstance(assigner, StableHungarianAssigner):
-        return assigner
+        if not any(map(compares_masks, assigner.match_costs)):
+            return assigner
+        costs = zip(model.bbox_head.train_cfg['assigner']['match_costs'], assigner.match_costs)
+        return StableHungarianAssigner([cfg for each in costs for cfg in costs_without_masks(*each)])
     if not isinstance(assigner, HungarianAssigner):
         raise ValueError(
             f'{type(model.bbox_head).__name__} has {type(assigner).__name__} for an assigner, but stability is that of '
             'a HungarianAssigner; keep train_cfg.assigner in the config of the model'
         )
     return StableHungarianAssigner(model.bbox_head.train_cfg['assigner']['match_costs'])
+
+
+def costs_without_masks(cfg: ConfigType, cost: BaseMatchCost) -> List[ConfigType]:
+    """The config of a match cost that looks at classes and boxes only; none for a cost of masks."""
+    if isinstance(cost, PositionModulatedFocalCost):
+        return [dict(cfg, position_metric='box', num_things=None)]
+    return [] if compares_masks(cost) else [cfg]
 
 
 def unstable_scores(matches: Sequence[LayerMatches]) -> Dict[int, float]:

@@ -18,6 +18,7 @@ METRICS = {
     'APs': 'coco/bbox_mAP_s',
     'APm': 'coco/bbox_mAP_m',
     'APl': 'coco/bbox_mAP_l',
+    'mask AP': 'coco/segm_mAP',
 }
 
 

@@ -15,6 +15,7 @@ class Matches(NamedTuple):
         num_layers: K.
         num_groups: how often the matching repeats itself: the groups of denoising queries, 1 elsewhere.
         skipped_images: images whose predictions are not finite, to be left out of all losses.
+        pairs_per_image: how many pairs of a layer belong to each image. Python integers, as in ``BatchTargets``.
     """
 
     layer_inds: Tensor
@@ -24,6 +25,7 @@ class Matches(NamedTuple):
     num_layers: int
     num_groups: int = 1
     skipped_images: FrozenSet[int] = frozenset()
+    pairs_per_image: Tuple[int, ...] = ()
 
     @property
     def query(self) -> Tuple[Tensor, Tensor, Tensor]:

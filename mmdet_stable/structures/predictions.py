@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .matches import Matches
+from .predicted_masks import PredictedMasks
 from .supervision import Matched, Supervision
 
 BLANK_LOGIT = -20.0  # of a query that is in no loss: the class losses there vanish
@@ -20,6 +21,8 @@ class Predictions(NamedTuple):
         prefixes: K prefixes of the loss keys, e.g. ``'d0.'``, ``''``, ``'enc_'``, ``'d0.dn_'``.
         supervision: how these queries learn which ground truth they answer for.
         class_agnostic: whether every ground truth counts as class 0, as for the encoder of a two-stage Deformable-DETR.
+        masks: of the same layers and queries; None where only boxes are predicted.
+        plain_targets: whether no position supervises the scores of matched queries, as their content cannot know it.
     """
 
     logits: Tensor
@@ -27,31 +30,48 @@ class Predictions(NamedTuple):
     prefixes: Tuple[str, ...]
     supervision: Supervision = Matched()
     class_agnostic: bool = False
+    masks: Optional[PredictedMasks] = None
+    plain_targets: bool = False
 
     def float(self) -> 'Predictions':
         """These predictions in float32."""
-        return self._replace(logits=self.logits.float(), boxes_cxcywh=self.boxes_cxcywh.float())
+        masks = self.masks and self.masks.float()
+        return self._replace(logits=self.logits.float(), boxes_cxcywh=self.boxes_cxcywh.float(), masks=masks)
 
     def detach(self) -> 'Predictions':
         """These predictions without gradient."""
-        return self._replace(logits=self.logits.detach(), boxes_cxcywh=self.boxes_cxcywh.detach())
+        masks = self.masks and self.masks.detach()
+        return self._replace(logits=self.logits.detach(), boxes_cxcywh=self.boxes_cxcywh.detach(), masks=masks)
+
+    def layers(self, chosen: slice) -> 'Predictions':
+        """The predictions of some neighbouring layers."""
+        return self._replace(
+            logits=self.logits[chosen],
+            boxes_cxcywh=self.boxes_cxcywh[chosen],
+            prefixes=self.prefixes[chosen],
+            masks=self.masks and self.masks.layers(chosen),
+        )
 
     def of(self, layer: int, image: int) -> 'Predictions':
         """Those of one layer for one image, as (1, 1, Q, ...)."""
-        one, single = slice(layer, layer + 1), slice(image, image + 1)
-        return self._replace(
-            logits=self.logits[one, single], boxes_cxcywh=self.boxes_cxcywh[one, single], prefixes=self.prefixes[one]
+        one, single = self.layers(slice(layer, layer + 1)), slice(image, image + 1)
+        return one._replace(
+            logits=one.logits[:, single],
+            boxes_cxcywh=one.boxes_cxcywh[:, single],
+            masks=one.masks and one.masks.of_image(image),
         )
 
     def blanked(self, images: Iterable[int]) -> 'Predictions':
         """These predictions with constants, which get no gradient, in place of all of some images."""
         blank = torch.zeros(self.logits.shape[1], dtype=torch.bool, device=self.logits.device)
         blank[list(images)] = True
+        masks = self.masks and self.masks.blanked(blank)
         blank = blank[:, None, None]
         # Boxes of a tenth: boxes without area would be at a kink of the box losses.
         return self._replace(
             logits=self.logits.float().masked_fill(blank, BLANK_LOGIT),
             boxes_cxcywh=self.boxes_cxcywh.masked_fill(blank, 0.1),
+            masks=masks,
         )
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .matches import Matches
+from .predicted_masks import PredictedMasks
 from .predictions import Predictions, Supervised
 from .supervision import DenoisingLayout, Matched, Supervision
 from .targets import BatchTargets
@@ -124,20 +125,25 @@ class QueryPlan(NamedTuple):
             start += size
         return None
 
-    def split(self, logits: Tensor, boxes_cxcywh: Tensor) -> List[Predictions]:
+    def split(self, logits: Tensor, boxes_cxcywh: Tensor, masks: Optional[PredictedMasks] = None) -> List[Predictions]:
         """What K decoder layers predict, segment by segment.
 
         Args:
             logits: (K, B, Q, C) of all queries.
             boxes_cxcywh: (K, B, Q, 4), normalised.
+            masks: of the same layers and queries, where masks are predicted.
         """
         layers = [f'd{layer}.' for layer in range(len(logits) - 1)] + ['']
         # One split, whose gradient is one concatenation; slices would each be padded with zeros and added.
         parts = zip(self.segments, logits.split(self.sizes, 2), boxes_cxcywh.split(self.sizes, 2))
-        return [
+        predictions = [
             Predictions(part, boxes, tuple(layer + segment.prefix for layer in layers), segment.supervision)
             for segment, part, boxes in parts
         ]
+        if masks is None:
+            return predictions
+        embeddings = masks.embeddings.split(self.sizes, 2)
+        return [each._replace(masks=masks._replace(embeddings=part)) for each, part in zip(predictions, embeddings)]
 
     def supervise(self, assigner: BatchAssigner, parts: Sequence[Predictions]) -> List[Supervised]:
         """Find the matches of all predictions: one call of the assigner for all that are to be matched.

@@ -112,7 +112,8 @@ class DenoisingLayout(NamedTuple):
         query = group * self.group_size + slot
         gt = slot if self.gt_inds is None else self.gt_inds[image, slot]
         layer = torch.arange(num_layers, device=device).repeat_interleave(len(image) // num_layers)
-        return Matches(layer, image, query, gt, num_layers, self.num_groups)
+        per_image = tuple(num * self.num_groups for num in self.num_shown)
+        return Matches(layer, image, query, gt, num_layers, self.num_groups, pairs_per_image=per_image)
 
 
 Supervision = Union[Matched, DenoisingLayout]

@@ -1,6 +1,6 @@
 """Ground truth of a batch."""
 
-from typing import NamedTuple, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmdet.structures import SampleList
@@ -8,6 +8,8 @@ from mmdet.structures.bbox import bbox_xyxy_to_cxcywh, get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+from .mask_targets import MaskTargets
 
 NORMALISERS = dict(image='img_shape', input='batch_input_shape')
 
@@ -25,6 +27,7 @@ class BatchTargets(NamedTuple):
         num_gts: boxes of each image. Python integers, so that reading them never waits for the device.
         img_shapes: (height, width) of the same, on the host.
         img_names: what error messages call each image: its file, where known.
+        masks: of all ground truths, where they are learned.
     """
 
     labels: Tensor
@@ -35,6 +38,7 @@ class BatchTargets(NamedTuple):
     num_gts: Tuple[int, ...]
     img_shapes: Tuple[Tuple[int, int], ...]
     img_names: Tuple[str, ...] = ()
+    masks: Optional[MaskTargets] = None
 
     @property
     def is_padded(self) -> bool:
@@ -58,6 +62,7 @@ class BatchTargets(NamedTuple):
             num_gts=self.num_gts[one],
             img_shapes=self.img_shapes[one],
             img_names=self.img_names[one],
+            masks=self.masks and self.masks.of_image(image),
         )
 
     @classmethod

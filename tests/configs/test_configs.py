@@ -16,7 +16,7 @@ from torch import nn
 
 from mmdet_stable.engine.hooks import check_dataset
 from mmdet_stable.engine.launch import own_settings
-from tests.utils import ROOT, build, samples, shrink
+from tests.utils import ROOT, build, samples, shrink, with_masks
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
 
@@ -40,11 +40,19 @@ def test_config_trains_and_predicts(path):
     num_classes = cfg.model.bbox_head.num_classes
     model = build(tiny(path)).train()
     images, batch = torch.randn(2, 3, 64, 96), samples((3, 1), (64, 96), num_classes)
+    if cfg.model.type == 'MaskDINO':
+        batch = with_masks(batch, cfg.model)
     losses = model.loss(images, batch)
     sum(value.sum() for value in losses.values()).backward()
     assert sum(losses.values()).isfinite()
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
-    assert len(model.eval().predict(images, batch)[0].pred_instances) <= 15
+    result = model.eval().predict(images, batch)[0]
+    if cfg.model.test_cfg.get('instance_on', True):
+        assert len(result.pred_instances) <= 15
+    for kind in ('panoptic', 'sem'):
+        wanted = cfg.model.test_cfg.get(dict(panoptic='panoptic_on', sem='semantic_on')[kind], False)
+        assert wanted == (f'pred_{kind}_seg' in result)
+        assert not wanted or result.get(f'pred_{kind}_seg').sem_seg.shape == (1, 64, 96)
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)

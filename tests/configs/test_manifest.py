@@ -27,8 +27,11 @@ def settings(cfg):
 
 def parent_of(path, tmp_path):
     """What the config would be if it only inherited."""
-    (line,) = [line for line in path.read_text().splitlines() if line.startswith('_base_')]
-    bases = ast.literal_eval(line.split('=', 1)[1].strip())
+    (bases,) = [
+        ast.literal_eval(node.value)
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_base_'
+    ]
     bases = [bases] if isinstance(bases, str) else bases
     alone = tmp_path / 'parent.py'
     alone.write_text(f'_base_ = {[base if "::" in base else str(path.parent / base) for base in bases]}')

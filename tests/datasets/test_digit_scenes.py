@@ -1,6 +1,7 @@
 import json
 
 import cv2
+import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
@@ -65,3 +66,46 @@ def test_errors(tmp_path):
     assert (tmp_path / 'mine.txt').read_text() == 'keep me'
     with pytest.raises(ValueError, match='num_train=0'):
         write_digit_scenes(tmp_path / 'x', num_train=0)
+
+
+def test_masks_are_the_visible_ink(scenes):
+    coco = COCO(scenes / 'annotations' / 'instances_train.json')
+    hidden = 0
+    for image in coco.imgs:
+        annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image]))
+        masks = [coco.annToMask(annotation) for annotation in annotations]
+        assert all(mask.shape == (128, 160) for mask in masks)
+        if masks:
+            assert np.max(np.sum(masks, 0)) == 1  # no pixel belongs to two digits
+        for index, (annotation, mask) in enumerate(zip(annotations, masks)):
+            x, y, w, h = annotation['bbox']
+            inside = mask[y : y + h, x : x + w]
+            assert inside.sum() == mask.sum() > 0.1 * w * h
+            rows, columns = np.where(mask)
+            extent = columns.min(), rows.min(), columns.max() + 1 - columns.min(), rows.max() + 1 - rows.min()
+            if extent != (x, y, w, h):  # a later digit hides a part
+                hidden += 1
+                assert any(overlap(annotation['bbox'], later['bbox']) for later in annotations[index + 1 :])
+    assert hidden
+
+
+def overlap(box, other):
+    return all(box[i] < other[i] + other[i + 2] and other[i] < box[i] + box[i + 2] for i in (0, 1))
+
+
+def test_images_are_those_of_old_and_missing_masks_are_added(tmp_path):
+    """A folder written before there were masks is written again, with the same images."""
+    folder = write_digit_scenes(tmp_path / 'scenes', 3, 2)
+    stamp, file = folder / 'digit_scenes.json', folder / 'annotations' / 'instances_val.json'
+    images = {path.name: path.read_bytes() for path in folder.glob('*/*.png')}
+    content = json.loads(file.read_text())
+    for annotation in content['annotations']:
+        del annotation['segmentation']
+    file.write_text(json.dumps(content))
+    stamp.write_text(json.dumps(dict(num_train=3, num_val=2, seed=0)))
+    write_digit_scenes(folder, 3, 2)
+    assert all('segmentation' in annotation for annotation in json.loads(file.read_text())['annotations'])
+    assert {path.name: path.read_bytes() for path in folder.glob('*/*.png')} == images
+    assert [path.name for path in tmp_path.iterdir()] == ['scenes']
+    with pytest.raises(FileExistsError, match='not these digit scenes'):
+        write_digit_scenes(folder, 4, 2)

@@ -14,7 +14,7 @@ from mmdet_stable.utils import mismatched_shapes
 
 from .model import unwrapped_model
 
-CLASS_WEIGHTS = re.compile(r'\.(?:cls_branches|fc_cls|label_embedding)\.')
+CLASS_WEIGHTS = re.compile(r'\.(?:cls_branches|fc_cls|label_embedding|predictor\.cls)\.')
 
 
 @HOOKS.register_module()

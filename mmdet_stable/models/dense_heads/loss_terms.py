@@ -1,7 +1,7 @@
 """The terms of the set loss, and the matched pairs that they are made of."""
 
 from functools import cached_property
-from typing import Any, List, Optional, Protocol, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence, Tuple, TypeVar
 
 import torch
 from mmdet.models.losses import GIoULoss, QualityFocalLoss
@@ -12,6 +12,7 @@ from mmdet_stable.models.losses import PositionSupervisedLoss, rescale_targets
 from mmdet_stable.models.task_modules import Pairwise, aligned_iou_and_giou
 from mmdet_stable.structures import BatchTargets, Supervised
 
+Result = TypeVar('Result')
 TARGET_RESCALES = (None, 'one', 'max_iou')
 IOU_EPS = 1e-6  # smallest area in square pixels, as in mmdet's GIoULoss
 
@@ -30,6 +31,14 @@ class MatchedPairs:
     def __init__(self, groups: Sequence[Supervised], targets: BatchTargets) -> None:
         self.groups = [group._replace(predictions=group.predictions.float()) for group in groups]
         self.targets = targets
+        self._results: Dict[Callable, Any] = {}
+
+    def once(self, function: Callable[['MatchedPairs'], Result]) -> Result:
+        """What a function makes of these pairs, computed when first asked for: terms share it by sharing the
+        function."""
+        if function not in self._results:
+            self._results[function] = function(self)
+        return self._results[function]
 
     @cached_property
     def sizes(self) -> List[int]:
@@ -83,45 +92,56 @@ class LossTerm(Protocol):
 
     Attributes:
         name: its key, behind the prefix of the layer, e.g. ``'loss_cls'``.
-        sync_avg_factor: whether its divisor is averaged over all processes; otherwise it is the process's own.
+        sync_avg_factor: whether its divisor is averaged over all processes; otherwise it is the process's own. None
+            for a term of means, which is divided by nothing.
     """
 
     name: str
-    sync_avg_factor: bool
+    sync_avg_factor: Optional[bool]
+
+    def __call__(self, pairs: MatchedPairs) -> Sequence[Optional[Tensor]]:
+        """The weighted loss of every layer, (K,), of every group, summed over pairs (or queries); None for groups which
+        do not have this loss."""
+
+
+class PairTerm:
+    """A term that is the sum of a loss of each pair."""
+
+    name: str
+    sync_avg_factor = True
 
     def __call__(self, pairs: MatchedPairs) -> List[Tensor]:
-        """The weighted loss of every layer, (K,), of every group, summed over pairs (or queries)."""
+        return pairs.layer_sums(self.values(pairs))
+
+    def values(self, pairs: MatchedPairs) -> Tensor:
+        """(M,) weighted loss of each pair."""
+        raise NotImplementedError
 
 
-class L1Term:
+class L1Term(PairTerm):
     """L1 loss, or any other of mmdet's, on normalised cxcywh boxes."""
 
     name = 'loss_bbox'
-    sync_avg_factor = True
 
     def __init__(self, loss_bbox: nn.Module) -> None:
         self.loss_bbox = loss_bbox
 
-    def __call__(self, pairs: MatchedPairs) -> List[Tensor]:
+    def values(self, pairs: MatchedPairs) -> Tensor:
         values = pairs.pred_cxcywh
         if len(values):  # without pairs, mmdet's losses would return scalars
             values = self.loss_bbox(values, pairs.gt_cxcywh, reduction_override='none')
-        return pairs.layer_sums(values.sum(-1))
+        return values.sum(-1)
 
 
-class IoUTerm:
+class IoUTerm(PairTerm):
     """GIoU loss, or any other of mmdet's, on boxes in pixels."""
 
     name = 'loss_iou'
-    sync_avg_factor = True
 
     def __init__(self, loss_iou: Any) -> None:
         self.loss_iou = loss_iou
 
-    def __call__(self, pairs: MatchedPairs) -> List[Tensor]:
-        return pairs.layer_sums(self._values(pairs))
-
-    def _values(self, pairs: MatchedPairs) -> Tensor:
+    def values(self, pairs: MatchedPairs) -> Tensor:
         if type(self.loss_iou) is GIoULoss and self.loss_iou.eps == IOU_EPS:
             # The same in effect, where mmdet's waits for the device and computes the IoU again.
             return (1 - pairs.iou_and_giou[1]) * self.loss_iou.loss_weight
@@ -165,8 +185,16 @@ class ClassTerm:
         self.sync_avg_factor = sync_avg_factor
 
     def __call__(self, pairs: MatchedPairs) -> List[Tensor]:
-        qualities = pairs.quality.split(pairs.sizes)
+        qualities = self.quality(pairs).split(pairs.sizes)
         return [self._group_loss(group, pairs.targets, quality) for group, quality in zip(pairs.groups, qualities)]
+
+    def quality(self, pairs: MatchedPairs) -> Tensor:
+        """(M,) in [0, 1]: how well each query is placed."""
+        return pairs.quality
+
+    def pairwise_quality(self, pairwise: Pairwise) -> Tensor:
+        """(K, B, G, Q) the same of any query and ground truth."""
+        return pairwise.iou
 
     def _group_loss(self, group: Supervised, targets: BatchTargets, quality: Tensor) -> Tensor:
         """(K,) loss of one group, summed over images and queries; ``quality`` is that of its pairs."""
@@ -185,7 +213,9 @@ class ClassTerm:
 
         if isinstance(loss_cls, PositionSupervisedLoss):
             scores = logits.detach()[matches.query + (gt_labels,)].sigmoid()
-            position_targets = self._rescaled(loss_cls.f1(quality, scores), group, targets)
+            position_targets = torch.ones_like(quality)
+            if not group.predictions.plain_targets:
+                position_targets = self._rescaled(loss_cls.f1(quality, scores), group, targets)
             loss = loss_cls.loss_for_targets(logits, labels, at_matches(position_targets), reduction_override='none')
         elif isinstance(loss_cls, QualityFocalLoss):
             target = labels.flatten(), at_matches(quality).flatten()
@@ -205,7 +235,8 @@ class ClassTerm:
         num_layers, num_images = predictions.logits.shape[:2]
         ceilings = position_targets.new_ones(num_layers * num_images)
         if self.target_rescale == 'max_iou' and targets.labels.numel():
-            ious = Pairwise(predictions.detach(), targets).iou  # 0 in padding, which has no area
+            ious = self.pairwise_quality(Pairwise(predictions.detach(), targets))
+            ious = ious * targets.valid[..., None]
             if group.in_loss is not None:
                 ious = ious * group.in_loss[:, None]
             ceilings = ious.flatten(2).amax(2).flatten()

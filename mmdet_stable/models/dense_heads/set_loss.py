@@ -46,8 +46,11 @@ class SetLoss:
         for index, (predictions, *_) in enumerate(pairs.groups):
             weight = predictions.supervision.loss_weight
             for term, term_sums in zip(self.terms, sums):
-                factor = synced[index] if term.sync_avg_factor else own[index]
-                values = term_sums[index] * weight / factor
+                group_sums = term_sums[index]
+                if group_sums is None:
+                    continue
+                factors = {True: synced[index], False: own[index], None: 1}
+                values = group_sums * weight / factors[term.sync_avg_factor]
                 losses.update({prefix + term.name: value for prefix, value in zip(predictions.prefixes, values)})
         return losses
 

@@ -1,6 +1,6 @@
 """What turns a DETR head of mmdet into one of this package: one set loss for all layers, and optional NMS."""
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from mmcv.ops import batched_nms
 from mmdet.models.dense_heads import DETRHead
@@ -15,7 +15,7 @@ from mmdet_stable.models.settings import check_head
 from mmdet_stable.models.task_modules import StableHungarianAssigner
 from mmdet_stable.structures import BatchTargets, Predictions, QueryPlan
 
-from .loss_terms import ClassTerm, IoUTerm, L1Term
+from .loss_terms import ClassTerm, IoUTerm, L1Term, LossTerm
 from .set_loss import SetLoss
 
 
@@ -41,6 +41,7 @@ class SetLossHead(DETRHead):
     """
 
     class_agnostic_encoder = True
+    takes_softmax = False
     default_sigmoid_eps = 1e-5
 
     def __init__(
@@ -59,7 +60,7 @@ class SetLossHead(DETRHead):
                 f'{type(self).__name__} matches all layers at once: set model.train_cfg.assigner.type='
                 f'"StableHungarianAssigner" (the same match_costs work), got {type(self.assigner).__name__}'
             )
-        if not self.loss_cls.use_sigmoid:
+        if not (self.loss_cls.use_sigmoid or self.takes_softmax):
             raise ValueError(
                 f'{type(self).__name__} scores each class by a sigmoid: set use_sigmoid=True in bbox_head.loss_cls, '
                 f'or another loss than {type(self.loss_cls).__name__}'
@@ -73,8 +74,13 @@ class SetLossHead(DETRHead):
         self.dn_loss_cls = self.loss_cls
         if dn_cls_loss_weight is not None:
             self.dn_loss_cls = MODELS.build(dict(loss_cls, loss_weight=dn_cls_loss_weight))
-        cls_term = ClassTerm(self.loss_cls, self.dn_loss_cls, target_rescale, self.sync_cls_avg_factor)
-        self.set_loss = SetLoss([cls_term, L1Term(self.loss_bbox), IoUTerm(self.loss_iou)])
+        self.target_rescale = target_rescale
+        self.set_loss = SetLoss(self.loss_terms())
+
+    def loss_terms(self) -> List[LossTerm]:
+        """What the set loss consists of."""
+        cls_term = ClassTerm(self.loss_cls, self.dn_loss_cls, self.target_rescale, self.sync_cls_avg_factor)
+        return [cls_term, L1Term(self.loss_bbox), IoUTerm(self.loss_iou)]
 
     def loss(
         self,

@@ -1,5 +1,6 @@
 from .dab_deformable_detr import DABDeformableDETR, DNDeformableDETR
 from .dn_detr import DNDETR, DNConditionalDETR
+from .mask_dino import MaskDINO
 from .stable_ddq_detr import StableDDQDETR
 from .stable_deformable_detr import HDeformableDETR, StableDeformableDETR
 from .stable_dino import StableDINO
@@ -10,6 +11,7 @@ __all__ = [
     'DNConditionalDETR',
     'DNDeformableDETR',
     'HDeformableDETR',
+    'MaskDINO',
     'StableDDQDETR',
     'StableDINO',
     'StableDeformableDETR',

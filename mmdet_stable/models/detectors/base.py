@@ -54,13 +54,19 @@ class StableDetector(DetectionTransformer):
         super().__init__(*args, num_queries=num_queries + added, **kwargs)
         if compile_layers is None:
             return
-        if getattr(self.encoder, 'num_checkpointed', 0):
+        encoder, decoder = self.coders
+        if getattr(encoder, 'num_checkpointed', 0):
             raise ValueError(
-                f'compile_layers={dict(compile_layers)} with encoder.num_cp={self.encoder.num_checkpointed}: torch '
+                f'compile_layers={dict(compile_layers)} with encoder.num_cp={encoder.num_checkpointed}: torch '
                 'does not compile layers under activation checkpointing; leave out one of them'
             )
-        for layer in [*self.encoder.layers, *self.decoder.layers]:
+        for layer in [*encoder.layers, *decoder.layers]:
             layer.compile(**compile_layers)
+
+    @property
+    def coders(self) -> Tuple[Any, Any]:
+        """Encoder and decoder."""
+        return self.encoder, self.decoder
 
     def forward_transformer(
         self, img_feats: Tuple[Tensor, ...], batch_data_samples: OptSampleList = None
@@ -101,7 +107,7 @@ class StableDetector(DetectionTransformer):
     ) -> Tuple[Dict[str, Tensor], QueryPlan]:
         """The decoder's inputs with denoising queries, where configured, in front of the matching ones, and the plan
         that says so."""
-        targets = BatchTargets.from_samples(batch_data_samples)
+        targets = self.ground_truth(batch_data_samples)
         segments = [Segment('', self.num_one_to_one, Matched())]
         if self.one_to_many is not None:
             segments.append(self.one_to_many.segment)
@@ -111,6 +117,10 @@ class StableDetector(DetectionTransformer):
             added = dict(self.denoising_positions(boxes_unact), query=content)
             queries = {**queries, **{name: torch.cat([value, queries[name]], 1) for name, value in added.items()}}
         return queries, QueryPlan(tuple(segments), targets)
+
+    def ground_truth(self, batch_data_samples: SampleList) -> BatchTargets:
+        """What a batch is supervised by."""
+        return BatchTargets.from_samples(batch_data_samples)
 
     def denoising_positions(self, boxes_unact: Tensor) -> Dict[str, Tensor]:
         """What the decoder takes as the positions of queries, for boxes (B, T, 4) before the sigmoid."""

@@ -3,6 +3,9 @@ from .conditional_decoders import ConditionalDecoder, ConditionalEncoder, DABDec
 from .deformable_attention import DeformableAttention
 from .deformable_decoders import DABDeformableDecoder, DeformableDecoder, DinoDecoder
 from .denoising import DenoisingQueries, DNQueryGenerator, denoising_queries, marked
+from .mask_boxes import boxes_of_masks, masks_to_xyxy
+from .mask_dino_pixel_decoder import MaskDINOPixelDecoder, PixelDecoderOutputs
+from .mask_dino_queries import SelectedTokens, initial_boxes, select_tokens
 from .memory_fusion_encoder import MemoryFusionEncoder
 from .proposals import with_enough_tokens
 from .self_attention import FusedConditionalAttention, SelfAttention
@@ -21,11 +24,18 @@ __all__ = [
     'DenoisingQueries',
     'DinoDecoder',
     'FusedConditionalAttention',
+    'MaskDINOPixelDecoder',
     'MemoryFusionEncoder',
+    'PixelDecoderOutputs',
+    'SelectedTokens',
     'SelfAttention',
+    'boxes_of_masks',
     'denoising_queries',
+    'initial_boxes',
     'marked',
+    'masks_to_xyxy',
     'refined_boxes',
     'refined_proposals',
+    'select_tokens',
     'with_enough_tokens',
 ]

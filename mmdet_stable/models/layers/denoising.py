@@ -84,6 +84,8 @@ class DNQueryGenerator(BaseModule):
             them off in an ablation.
         ignore_padding: whether the slots that an image with fewer boxes leaves empty are kept out of attention and
             loss. False as in the reference implementations, where they count as background.
+        sigmoid_eps: how close to 0 and 1 boxes may come before their inverse sigmoid is cut off; see
+            :func:`refined_boxes`.
 
     Raises:
         ValueError: for settings out of range, or a budget above ``max_queries``.
@@ -106,6 +108,7 @@ class DNQueryGenerator(BaseModule):
         hide_denoising: bool = True,
         isolate_groups: bool = True,
         ignore_padding: bool = True,
+        sigmoid_eps: float = 1e-3,
     ) -> None:
         super().__init__()
         wanted = num_queries if num_groups is None else num_groups
@@ -143,6 +146,7 @@ class DNQueryGenerator(BaseModule):
         self.hide_denoising = hide_denoising
         self.isolate_groups = isolate_groups
         self.ignore_padding = ignore_padding
+        self.sigmoid_eps = sigmoid_eps
         self.noise_factor = 1.0  # of both noises, not of the offset of far negatives; see DenoisingNoiseHook
         self.label_embedding = nn.Embedding(num_classes + indicator, embed_dims - indicator)
 
@@ -151,7 +155,9 @@ class DNQueryGenerator(BaseModule):
         layout = self.layout(targets)
         labels, boxes = self.noised(layout.spread(targets.labels), layout.spread(targets.boxes_cxcywh), layout)
         shown = layout.shown(labels.device)[..., None]
-        return DenoisingQueries(self.content(labels) * shown, inverse_sigmoid(boxes, eps=1e-3) * shown, layout)
+        return DenoisingQueries(
+            self.content(labels) * shown, inverse_sigmoid(boxes, eps=self.sigmoid_eps) * shown, layout
+        )
 
     def layout(self, targets: BatchTargets) -> DenoisingLayout:
         """How many groups and slots this batch needs, and which ground truths are shown in a crowded one."""

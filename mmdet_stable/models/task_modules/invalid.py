@@ -21,8 +21,12 @@ ADVICE = (
 
 def finite_sum(predictions: Predictions) -> Tensor:
     """(K, B) float32, finite where all predictions of an image are."""
-    logits, boxes = predictions.logits, predictions.boxes_cxcywh
-    return logits.sum((2, 3), dtype=torch.float32) + boxes.sum((2, 3), dtype=torch.float32)
+    logits, boxes, masks = predictions.logits, predictions.boxes_cxcywh, predictions.masks
+    total = logits.sum((2, 3), dtype=torch.float32) + boxes.sum((2, 3), dtype=torch.float32)
+    if masks is not None:
+        total = total + masks.embeddings.sum((2, 3), dtype=torch.float32)
+        total = total + masks.features.sum((1, 2, 3), dtype=torch.float32)
+    return total
 
 
 def describe_invalid(
@@ -51,4 +55,7 @@ def sources(pairwise: Pairwise) -> List[str]:
         'predicted logits': pairwise.predictions.logits,
         'predicted boxes': pairwise.predictions.boxes_cxcywh,
     }
+    masks = pairwise.predictions.masks
+    if masks is not None:
+        found.update({'mask embeddings': masks.embeddings, 'mask features': masks.features})
     return [name for name, values in found.items() if not values.isfinite().all()] or ['matching costs']

@@ -3,7 +3,14 @@
 from functools import singledispatch
 from typing import Optional
 
-from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost, BBoxL1Cost, FocalLossCost, IoUCost
+from mmdet.models.task_modules.assigners.match_cost import (
+    BaseMatchCost,
+    BBoxL1Cost,
+    CrossEntropyLossCost,
+    DiceCost,
+    FocalLossCost,
+    IoUCost,
+)
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
 from mmengine.structures import InstanceData
@@ -12,6 +19,7 @@ from torch import Tensor
 from mmdet_stable.models.settings import check_weights
 
 from .pairwise import Pairwise
+from .position_metric import check_position_metric, metric_modulator, position_modulator, uses_masks
 
 
 def focal_cost(scores: Tensor, alpha: float = 0.25, gamma: float = 2.0, eps: float = 1e-12) -> Tensor:
@@ -31,27 +39,6 @@ def focal_cost(scores: Tensor, alpha: float = 0.25, gamma: float = 2.0, eps: flo
     return positive.sub_(negative)
 
 
-def position_modulator(giou: Tensor, power: float = 0.5, valid: Optional[Tensor] = None) -> Tensor:
-    """``((giou + 1) / 2) ** power``, rescaled so that the best pair of each image (and layer) has 1.
-
-    Args:
-        giou: (..., G, Q) in [-1, 1], one image (and layer) per leading index.
-        power: exponent of f2; the paper's best is 0.5, and 0 gives 1 everywhere.
-        valid: (..., G) bool, True for ground truth and False for padding; None where there is no padding.
-
-    Returns:
-        (..., G, Q) in [0, 1]; rescaling never lowers a value.
-
-    Source: arXiv:2304.04742 Eq. 4. The released code shares one modulator per class over the batch; the paper's
-    formula, and this one, is per (query, ground truth) pair and per image.
-    """
-    modulator = ((giou + 1) / 2).clamp_(0, 1).pow_(power)
-    if modulator.numel() == 0:
-        return modulator
-    counted = modulator if valid is None else modulator.masked_fill(~valid[..., None], 0)
-    return modulator.div_(counted.amax(dim=(-2, -1), keepdim=True).clamp_(min=1e-8)).clamp_(max=1)
-
-
 @TASK_UTILS.register_module()
 class PositionModulatedFocalCost(FocalLossCost):
     """Focal class cost of the score times a function of the position: ``q = p * f2((giou + 1) / 2)`` (PMC).
@@ -63,15 +50,25 @@ class PositionModulatedFocalCost(FocalLossCost):
         f2_power: exponent of ``f2(x) = x ** f2_power``, at least 0. 0 switches the modulation off and leaves
             ``FocalLossCost``.
         weight: factor of the cost.
+        position_metric: whether ``'box'``, ``'mask'`` or their ``'mean'`` says how well a query is placed; see
+            :mod:`~mmdet_stable.models.task_modules.position_metric`. Masks need :class:`StableHungarianAssigner`.
+        num_things: classes from this number on are stuff, which masks place whatever the metric; None for no stuff.
 
     Raises:
-        ValueError: if ``f2_power`` or ``weight`` is negative.
+        ValueError: if ``f2_power`` or ``weight`` is negative, or for an unknown ``position_metric``.
 
     Source: arXiv:2304.04742 Eq. 4 and Table 9.
     """
 
     def __init__(
-        self, alpha: float = 0.25, gamma: float = 2.0, eps: float = 1e-12, f2_power: float = 0.5, weight: float = 1.0
+        self,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        eps: float = 1e-12,
+        f2_power: float = 0.5,
+        weight: float = 1.0,
+        position_metric: str = 'box',
+        num_things: Optional[int] = None,
     ) -> None:
         check_weights(type(self).__name__, [('weight', weight)])
         super().__init__(alpha=alpha, gamma=gamma, eps=eps, weight=weight)
@@ -80,6 +77,8 @@ class PositionModulatedFocalCost(FocalLossCost):
                 f'f2_power={f2_power}: a negative power would prefer badly placed queries; use 0 (off) or more'
             )
         self.f2_power = f2_power
+        self.position_metric = check_position_metric(position_metric)
+        self.num_things = num_things
 
     def __call__(
         self, pred_instances: InstanceData, gt_instances: InstanceData, img_meta: Optional[dict] = None, **kwargs
@@ -93,22 +92,37 @@ class PositionModulatedFocalCost(FocalLossCost):
         Returns:
             (Q, G) float32.
         """
+        if compares_masks(self):
+            raise ValueError(
+                f'position_metric={self.position_metric!r}, num_things={self.num_things}: only batches of a head that '
+                "predicts masks, e.g. MaskDINOHead, are matched by masks; set 'box' and None"
+            )
         logits = pred_instances.scores.float()[:, gt_instances.labels].T
         giou = bbox_overlaps(gt_instances.bboxes.float(), pred_instances.bboxes.float(), mode='giou')
-        return self.modulated(logits, giou).T * self.weight
+        modulator = position_modulator(giou, self.f2_power) if self.f2_power > 0 else None
+        return self.modulated(logits, modulator).T * self.weight
 
-    def modulated(self, logits: Tensor, giou: Tensor, valid: Optional[Tensor] = None) -> Tensor:
-        """Unweighted cost from the logits of the ground truths' classes and the GIoU; all (..., G, Q)."""
+    def modulated(self, logits: Tensor, modulator: Optional[Tensor]) -> Tensor:
+        """Unweighted cost from the logits of the ground truths' classes and the modulator; all (..., G, Q)."""
         scores = logits.sigmoid()
-        if self.f2_power > 0:
-            scores = scores * position_modulator(giou, self.f2_power, valid)
+        if modulator is not None:
+            scores = scores * modulator
         return focal_cost(scores, self.alpha, self.gamma, self.eps)
 
     def batched(self, pairwise: Pairwise) -> Tensor:
         """(K, B, G, Q) weighted cost of all layers and images."""
         targets = pairwise.targets
-        cost = self.modulated(pairwise.logits, pairwise.giou, targets.valid if targets.is_padded else None)
-        return cost.mul_(self.weight)
+        modulator = None
+        if self.f2_power > 0:
+            modulator = metric_modulator(
+                self.position_metric,
+                giou=lambda: pairwise.giou,
+                dice=lambda: pairwise.masks.dice,
+                power=self.f2_power,
+                valid=targets.valid if targets.is_padded else None,
+                is_thing=None if self.num_things is None else targets.labels < self.num_things,
+            )
+        return self.modulated(pairwise.logits, modulator).mul_(self.weight)
 
 
 def batched_cost(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
@@ -136,6 +150,13 @@ def has_batched_form(cost: BaseMatchCost) -> bool:
     return known and _definer(cost, '__call__') in _mmdet_cost.registry and _has_usual_options(cost)
 
 
+def compares_masks(cost: BaseMatchCost) -> bool:
+    """Whether it needs predicted masks."""
+    if isinstance(cost, PositionModulatedFocalCost):
+        return cost.f2_power > 0 and (uses_masks(cost.position_metric) or cost.num_things is not None)
+    return isinstance(cost, (CrossEntropyLossCost, DiceCost))
+
+
 def _definer(cost: BaseMatchCost, method: str) -> type:
     """The class that gives a cost its method."""
     return next(parent for parent in type(cost).__mro__ if method in vars(parent))
@@ -147,6 +168,9 @@ def _has_usual_options(cost: BaseMatchCost) -> bool:
         not getattr(cost, 'binary_input', False)
         and getattr(cost, 'box_format', 'xywh') == 'xywh'
         and getattr(cost, 'iou_mode', 'giou') in ('iou', 'giou')
+        and getattr(cost, 'use_sigmoid', True)
+        and (getattr(cost, 'pred_act', True), getattr(cost, 'naive_dice', True)) == (True, True)
+        and (not isinstance(cost, DiceCost) or cost.eps == 1)
     )
 
 
@@ -171,6 +195,16 @@ def _(cost: IoUCost, pairwise: Pairwise) -> Tensor:
     return (pairwise.giou if cost.iou_mode == 'giou' else pairwise.iou) * -cost.weight
 
 
+@_mmdet_cost.register
+def _(cost: CrossEntropyLossCost, pairwise: Pairwise) -> Tensor:
+    return pairwise.masks.cross_entropy * cost.weight
+
+
+@_mmdet_cost.register
+def _(cost: DiceCost, pairwise: Pairwise) -> Tensor:
+    return pairwise.masks.dice * cost.weight
+
+
 def _one_by_one(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
     """Any cost of mmdet's interface, image by image and layer by layer."""
     logits, boxes_cxcywh, targets = pairwise.predictions.logits, pairwise.predictions.boxes_cxcywh, pairwise.targets
@@ -181,5 +215,7 @@ def _one_by_one(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
         gts = InstanceData(labels=targets.labels[image, :num], bboxes=targets.boxes_xyxy[image, :num])
         for layer in range(num_layers):
             preds = InstanceData(scores=logits[layer, image], bboxes=boxes_xyxy[layer, image])
+            if pairwise.has_masks:
+                preds.masks, gts.masks = pairwise.masks.at_points(layer, image)
             costs[layer, image, :num] = cost(preds, gts, dict(img_shape=img_shape)).T
     return costs

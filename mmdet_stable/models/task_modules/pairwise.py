@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mmdet_stable.structures import BatchTargets, Predictions
 
+from .mask_pairwise import MaskPairwise
+
 
 class Pairwise:
     """What match costs ask of K layers and B images, computed in float32, once, and only when asked for.
@@ -49,6 +51,27 @@ class Pairwise:
     def iou(self) -> Tensor:
         """(K, B, G, Q) IoU in [0, 1], of the boxes in pixels."""
         return self._iou_and_giou[0]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks can be compared."""
+        masks = self.predictions.masks
+        return masks is not None and masks.samples is not None
+
+    @cached_property
+    def masks(self) -> MaskPairwise:
+        """The same of masks.
+
+        Raises:
+            ValueError: if the head predicts none.
+        """
+        masks = self.predictions.masks
+        if masks is None or masks.samples is None:
+            raise ValueError(
+                'a match cost compares masks, but the head predicts none: leave it out of '
+                'model.train_cfg.assigner.match_costs, or use bbox_head.type="MaskDINOHead"'
+            )
+        return MaskPairwise(masks.embeddings, masks.samples, masks.first_layer)
 
     @cached_property
     def _iou_and_giou(self) -> Tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from mmdet_stable.structures import BatchTargets, Matched, Matches, Predictions
 from mmdet_stable.utils import HostBuffer, cache_sized_parts, own_cpus
 
 from .invalid import ADVICE, describe_invalid, finite_sum
-from .match_costs import batched_cost, has_batched_form
+from .match_costs import batched_cost, compares_masks, has_batched_form
 from .pairwise import Pairwise
 
 WORTH_THREADS = 2**19  # costs; fewer are solved before a thread pool has started
@@ -37,8 +37,9 @@ class StableHungarianAssigner(HungarianAssigner):
 
     Args:
         match_costs: configs of the costs to be summed, e.g. :class:`PositionModulatedFocalCost`, mmdet's
-            ``BBoxL1Cost`` and ``IoUCost``. Other costs of boxes and scores work too, computed image by image; those
-            that look at more, as masks, only in ``assign``.
+            ``BBoxL1Cost`` and ``IoUCost`` and, where the head predicts masks, ``CrossEntropyLossCost`` and
+            ``DiceCost``. Other costs of boxes, scores and masks work too, computed image by image; those that look
+            at more only in ``assign``.
         on_invalid: what to do about an image with predictions that are not finite: ``'error'``, or ``'skip'``, which
             matches none of its boxes in this step, warns, and counts it, in ``num_skipped`` and in the log as
             ``skipped_images``.
@@ -96,9 +97,21 @@ class StableHungarianAssigner(HungarianAssigner):
         pairs = [self._solve(each, num_gts, num_copies) for each, num_copies in zip(costs, copies)]
         inds = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device, non_blocking=True)
         parts = inds.split([found.shape[1] for found in pairs], dim=1)
+        per_image = [
+            tuple(min(num * num_copies, group.logits.shape[2]) for num in num_gts)
+            for group, num_copies in zip(groups, copies)
+        ]
         return [
-            Matches(part[0], part[1], part[2], part[3], len(group.logits), skipped_images=skipped)
-            for group, part in zip(groups, parts)
+            Matches(
+                part[0],
+                part[1],
+                part[2],
+                part[3],
+                len(group.logits),
+                skipped_images=skipped,
+                pairs_per_image=numbers,
+            )
+            for group, part, numbers in zip(groups, parts, per_image)
         ]
 
     def assign(
@@ -123,7 +136,7 @@ class StableHungarianAssigner(HungarianAssigner):
                 'assigner.on_invalid="skip" needs a head of mmdet_stable, which leaves the image out of its losses, '
                 'e.g. bbox_head.type="StableDINOHead"; with this head, set it to "error"'
             )
-        if not all(map(has_batched_form, self.match_costs)):
+        if not all(has_batched_form(cost) and not compares_masks(cost) for cost in self.match_costs):
             return super().assign(pred_instances, gt_instances, img_meta, **kwargs)
         targets = BatchTargets.from_instances([gt_instances], [img_meta or {}])
         boxes_cxcywh = bbox_xyxy_to_cxcywh(pred_instances.bboxes.float() / targets.whwh)
@@ -140,9 +153,8 @@ class StableHungarianAssigner(HungarianAssigner):
         if predictions.class_agnostic:
             targets = targets.class_agnostic()
         layers = cache_sized_parts(total.shape, total.device)
-        parts = predictions.logits.split(layers), predictions.boxes_cxcywh.split(layers), total.split(layers)
-        for logits, boxes_cxcywh, part in zip(*parts):
-            pairwise = Pairwise(Predictions(logits, boxes_cxcywh, ()), targets)
+        for start, part in zip(range(0, len(total), layers), total.split(layers)):
+            pairwise = Pairwise(predictions.layers(slice(start, start + layers)), targets)
             for cost in self.match_costs:
                 part.add_(batched_cost(cost, pairwise))
 

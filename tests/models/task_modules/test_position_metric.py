@@ -1,0 +1,106 @@
+"""Position by boxes, masks or both: the recorded formulas, from modulator to match and from quality to loss."""
+
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from mmdet_stable.models.losses import POSITION_TARGETS, position_supervised_loss, rescale_targets
+from mmdet_stable.models.task_modules import (
+    MaskPairwise,
+    Pairwise,
+    focal_cost,
+    metric_modulator,
+    position_quality,
+)
+from mmdet_stable.models.task_modules.position_metric import POSITION_METRICS
+from mmdet_stable.structures import BatchTargets, MaskSamples, MaskTargets, Predictions
+from tests.utils import golden, golden_samples, tensor
+
+DATA = golden('maskdino_stable_proposal')
+NUM_IMAGES = 3
+
+
+@pytest.fixture(scope='module')
+def recorded():
+    """Pairwise quantities of boxes and of masks, and both kinds of targets."""
+    batch = golden_samples(DATA, scale=1000)
+    targets = BatchTargets.from_instances([s.gt_instances for s in batch], [s.metainfo for s in batch])
+    logits, boxes = tensor(DATA['pred_logits']), tensor(DATA['pred_boxes'])
+    pairwise = Pairwise(Predictions(logits[None], boxes[None], ('',)), targets)
+    mask_targets = MaskTargets.from_masks([tensor(DATA[f'gt_masks_{i}']) for i in range(NUM_IMAGES)])
+    points = torch.cat([tensor(DATA[f'points_{i}']) for i in range(NUM_IMAGES)])[None]
+    embeddings = torch.eye(logits.shape[1]).expand(1, NUM_IMAGES, -1, -1)
+    samples = MaskSamples(tensor(DATA['pred_masks']), mask_targets, points)
+    return pairwise, MaskPairwise(embeddings, samples)
+
+
+def assert_recorded(found, key, num_gts, tolerance=2e-6):
+    """(1, B, G, Q) against the recorded (Q, G) of each image."""
+    for image, num in enumerate(num_gts):
+        expected = tensor(DATA[f'{key}_{image}']).float()
+        torch.testing.assert_close(found[0, image, :num].T, expected, rtol=1e-4, atol=tolerance)
+
+
+def test_ious(recorded):
+    boxes, masks = recorded
+    num_gts = masks.samples.targets.num_gts
+    assert_recorded(boxes.iou, 'box_iou', num_gts)
+    assert_recorded(masks.iou, 'mask_iou_points', num_gts)
+    assert_recorded(1 - masks.dice, 'dice_points', num_gts)
+
+
+@pytest.mark.parametrize('metric', POSITION_METRICS)
+def test_modulated_cost_and_matches(recorded, metric):
+    boxes, masks = recorded
+    num_gts = masks.samples.targets.num_gts
+    modulator = metric_modulator(metric, lambda: boxes.giou, lambda: masks.dice, 0.5, boxes.targets.valid)
+    assert_recorded(modulator, f'pmc.{metric}.modulator', num_gts)
+    cost = focal_cost(boxes.logits.sigmoid() * modulator, eps=1e-8)
+    assert_recorded(cost, f'pmc.{metric}.cost_class', num_gts, 2e-5)
+    total = 4 * cost + 5 * masks.cross_entropy + 5 * masks.dice + 5 * boxes.l1 - 2 * boxes.giou
+    for image, num in enumerate(num_gts):
+        gts, queries = linear_sum_assignment(total[0, image, :num].numpy())
+        expected = zip(*(DATA[f'pmc.{metric}.match_{side}_{image}'].tolist() for side in ('query', 'gt')))
+        assert set(zip(queries.tolist(), gts.tolist())) == set(expected)
+
+
+@pytest.mark.parametrize('rescale', ['one', 'max_iou'])
+@pytest.mark.parametrize('metric', POSITION_METRICS)
+def test_targets_and_loss(recorded, metric, rescale):
+    boxes, masks = recorded
+    num_gts = masks.samples.targets.num_gts
+    logits = tensor(DATA['pred_logits'])
+    pairs = [(image, *pair) for image in range(NUM_IMAGES) for pair in zip(*matches_of(image))]
+    image_inds, query_inds, gt_inds = torch.tensor(pairs).T
+
+    quality = position_quality(metric, lambda: boxes.iou, lambda: masks.iou)[0]
+    raw = POSITION_TARGETS['s^2'](quality[image_inds, gt_inds, query_inds], torch.zeros(()))
+    ceilings = torch.ones(NUM_IMAGES)
+    if rescale == 'max_iou':
+        ceilings = torch.stack([quality[i, :num].max() if num else torch.zeros(()) for i, num in enumerate(num_gts)])
+    targets = rescale_targets(raw, image_inds, ceilings)
+    for found, key in ((raw, 'raw'), (targets, f'{rescale}.target')):
+        expected = torch.cat([tensor(DATA[f'psl.{metric}.{key}_{image}']) for image in range(NUM_IMAGES)])
+        torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=2e-6)
+
+    num_classes = logits.shape[2]
+    labels = torch.full(logits.shape[:2], num_classes)
+    labels[image_inds, query_inds] = boxes.targets.labels[image_inds, gt_inds]
+    at_matches = torch.zeros(logits.shape[:2]).index_put((image_inds, query_inds), targets)
+    loss = position_supervised_loss(logits, labels, at_matches).sum() / int(DATA['num_masks'])
+    torch.testing.assert_close(loss, tensor(DATA[f'psl.{metric}.{rescale}.loss']).float(), rtol=1e-5, atol=1e-5)
+
+
+def matches_of(image):
+    return DATA[f'match_query_{image}'].tolist(), DATA[f'match_gt_{image}'].tolist()
+
+
+def test_what_is_not_needed_is_not_computed():
+    def never():
+        raise AssertionError
+
+    one = torch.ones(1, 2, 3)
+    assert torch.equal(position_quality('box', lambda: one, never), one)
+    assert torch.equal(position_quality('mask', never, lambda: one), one)
+    with pytest.raises(ValueError, match="position_metric='points'"):
+        position_quality('points', never, never)
