@@ -112,7 +112,8 @@ def decompressed(counts: str) -> List[int]:
     Raises:
         BrokenMaskError: for characters that are none of these, or where the string ends within a number.
     """
-    runs, value, shift = [], 0, 0
+    runs: List[int] = []
+    value, shift = 0, 0
     for character in counts:
         code = ord(character) - 48
         if not 0 <= code < 64:

@@ -65,7 +65,7 @@ def predict_layers(model: DetectionTransformer, data_batch: Dict[str, list]) -> 
     decoder = Predictions(logits, boxes_cxcywh, (*prefixes, ''))
     encoder = next(iter(proposals), None)
     if isinstance(model, MaskDINO):
-        decoder, encoder = (group and in_images(group, samples) for group in (decoder, encoder))
+        decoder, encoder = in_images(decoder, samples), encoder and in_images(encoder, samples)
     return LayerPredictions(decoder, encoder, ground_truth(samples))
 
 

@@ -40,6 +40,16 @@ class BatchTargets(NamedTuple):
     img_names: Tuple[str, ...] = ()
     masks: Optional[MaskTargets] = None
 
+    def required_masks(self) -> MaskTargets:
+        """The masks.
+
+        Raises:
+            ValueError: without masks.
+        """
+        if self.masks is None:
+            raise ValueError('the ground truth has no masks, but the model learns them: load them by with_mask=True')
+        return self.masks
+
     @property
     def is_padded(self) -> bool:
         """Whether any image has fewer boxes than G."""

@@ -34,5 +34,5 @@ def _sampled_rows(maps: Tensor, points: Tensor) -> Tensor:
             shares.append((1 - (x - column).abs()) * (1 - (y - row).abs()) * inside)
             rows.append(row.clamp(0, height - 1) * width + column.clamp(0, width - 1))
     table = maps.flatten(1).t().contiguous()
-    shares = torch.stack(shares, 1).to(table.dtype)
-    return embedding_bag(torch.stack(rows, 1).long(), table, per_sample_weights=shares, mode='sum').t()
+    weights = torch.stack(shares, 1).to(table.dtype)
+    return embedding_bag(torch.stack(rows, 1).long(), table, per_sample_weights=weights, mode='sum').t()

@@ -108,9 +108,9 @@ class PairTerm:
     """A term that is the sum of a loss of each pair."""
 
     name: str
-    sync_avg_factor = True
+    sync_avg_factor: Optional[bool] = True
 
-    def __call__(self, pairs: MatchedPairs) -> List[Tensor]:
+    def __call__(self, pairs: MatchedPairs) -> Sequence[Optional[Tensor]]:
         return pairs.layer_sums(self.values(pairs))
 
     def values(self, pairs: MatchedPairs) -> Tensor:
@@ -182,7 +182,7 @@ class ClassTerm:
         self.loss_cls = loss_cls
         self.dn_loss_cls = dn_loss_cls or loss_cls
         self.target_rescale = target_rescale
-        self.sync_avg_factor = sync_avg_factor
+        self.sync_avg_factor: Optional[bool] = sync_avg_factor
 
     def __call__(self, pairs: MatchedPairs) -> List[Tensor]:
         qualities = self.quality(pairs).split(pairs.sizes)

@@ -14,7 +14,7 @@ from mmdet_stable.models.task_modules import random_points
 from mmdet_stable.models.task_modules.position_metric import check_position_metric
 from mmdet_stable.structures import DenoisingLayout, MaskSamples, Matched, PredictedMasks, Predictions, QueryPlan
 
-from .loss_terms import IoUTerm, L1Term, LossTerm
+from .loss_terms import ClassTerm, IoUTerm, L1Term, LossTerm, PairTerm
 from .mask_dino_predictor import MaskDINOPredictor, MaskPredictions
 from .mask_inference import ImagePredictions, ImageSizes, MaskInference
 from .mask_terms import MaskClassTerm, MaskLosses, MaskTerm, SoftmaxClassTerm, ThingsOnly
@@ -122,7 +122,7 @@ class MaskDINOHead(SetLossHead, DeformableDETRHead):
                     f'bbox_head.loss_cls.class_weight={weights}: give num_classes + 1 = {self.num_classes + 1} '
                     'numbers, that of background, e.g. 0.1, last'
                 )
-            cls_term = SoftmaxClassTerm(self.loss_cls, self.dn_loss_cls)
+            cls_term: ClassTerm = SoftmaxClassTerm(self.loss_cls, self.dn_loss_cls)
         else:
             cls_term = MaskClassTerm(
                 self.loss_cls,
@@ -132,7 +132,7 @@ class MaskDINOHead(SetLossHead, DeformableDETRHead):
                 position_metric=self.position_metric,
                 num_things=self.num_things if self.things_only_boxes else None,
             )
-        boxes = [L1Term(self.loss_bbox), IoUTerm(self.loss_iou)]
+        boxes: List[PairTerm] = [L1Term(self.loss_bbox), IoUTerm(self.loss_iou)]
         if self.things_only_boxes:
             boxes = [ThingsOnly(term, self.num_things) for term in boxes]
         masks = [MaskTerm(self.mask_losses, kind, weight) for kind, weight in self.mask_loss_weights.items()]
@@ -153,8 +153,8 @@ class MaskDINOHead(SetLossHead, DeformableDETRHead):
     def loss(
         self,
         batch_data_samples: SampleList,
-        plan: QueryPlan,
-        mask_features: Tensor,
+        plan: Optional[QueryPlan] = None,
+        *,
         encoder: Optional[MaskPredictions] = None,
         **decoder_outputs: Any,
     ) -> Dict[str, Tensor]:
@@ -162,18 +162,23 @@ class MaskDINOHead(SetLossHead, DeformableDETRHead):
 
         Args:
             plan: what every query is; its targets have masks.
-            mask_features: (B, E, h, w).
             encoder: its predictions at the tokens that became queries; None where queries are learned.
-            decoder_outputs: what ``forward`` takes.
+            decoder_outputs: what ``forward`` takes, by name.
 
         Returns:
             ``loss_cls``, ``loss_bbox``, ``loss_iou``, ``loss_mask`` and ``loss_dice`` with mmdet's prefixes; ``d0.`` is
             that of the queries before the first decoder layer, where these are supervised.
+
+        Raises:
+            ValueError: without a plan.
         """
-        layers = self(mask_features=mask_features, **decoder_outputs)
+        if plan is None:
+            raise ValueError('MaskDINOHead.loss needs a plan, as the detector MaskDINO gives it')
+        layers = self(**decoder_outputs)
+        mask_features = decoder_outputs['mask_features']
         num_layers = len(layers.logits) + (encoder is not None)
         points = self.match_points(num_layers, len(mask_features), mask_features.device)
-        samples = MaskSamples(mask_features, plan.targets.masks, points)
+        samples = MaskSamples(mask_features, plan.targets.required_masks(), points)
         masks = PredictedMasks(layers.mask_embeddings, mask_features, samples)
         parts = plan.split(layers.logits, layers.boxes_cxcywh, masks)
         has_initial = decoder_outputs.get('content') is not None
@@ -227,7 +232,8 @@ class MaskDINOHead(SetLossHead, DeformableDETRHead):
             sizes = ImageSizes(
                 tuple(sample.batch_input_shape), image_shape, tuple(sample.ori_shape[:2]) if rescale else image_shape
             )
-            predictions = ImagePredictions(*(values[0, image] for values in last), mask_features[image], sizes)
+            logits, boxes_cxcywh, mask_embeddings = (values[0, image] for values in last)
+            predictions = ImagePredictions(logits, boxes_cxcywh, mask_embeddings, mask_features[image], sizes)
             results.append(self.inference(predictions))
         return results
 

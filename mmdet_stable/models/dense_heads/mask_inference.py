@@ -1,6 +1,6 @@
 """From the last layer's predictions to instances, panoptic segments and semantic maps, with few masks at a time."""
 
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmcv.ops import batched_nms
@@ -221,7 +221,9 @@ class MaskInference:
             labels: of the queries.
             won: pixels that a query wins; own: pixels of its mask; both: pixels that are both.
         """
-        numbers, segments, stuff = [], [], {}
+        numbers: List[int] = []
+        segments: List[Segment] = []
+        stuff: Dict[int, int] = {}
         for label, *areas in zip(labels, won, own, both):
             number = 0
             if min(areas) > 0 and areas[0] / areas[1] >= self.iou_thr:

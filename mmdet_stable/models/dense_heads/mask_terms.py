@@ -41,7 +41,7 @@ def image_masks(pairs: MatchedPairs) -> ImageMasks:
     device = pairs.targets.whwh.device
     embeddings = torch.cat([masks.embeddings[matches.query] for masks, matches in groups])
     image_inds, gt_inds = (torch.cat(inds) for inds in zip(*(matches.ground_truth for _, matches in groups)))
-    rows = pairs.targets.masks.rows(image_inds, gt_inds)
+    rows = pairs.targets.required_masks().rows(image_inds, gt_inds)
     features = groups[0][0].features
     by_image = pairs_by_image([(matches.num_layers, matches.pairs_per_image) for _, matches in groups])
     chosen = [torch.from_numpy(inds).to(device, non_blocking=True) for inds in by_image]
@@ -53,8 +53,8 @@ def image_masks(pairs: MatchedPairs) -> ImageMasks:
 def mask_iou(pairs: MatchedPairs) -> Tensor:
     """(M,) IoU of the matched masks, detached; of the boxes where queries have no masks."""
     masks = pairs.once(image_masks)
-    size = masks.images[0].mask_features.shape[1:]
-    found = mask_ious(masks.images, pairs.targets.masks.averages(size))
+    height, width = masks.images[0].mask_features.shape[1:]
+    found = mask_ious(masks.images, pairs.targets.required_masks().averages((height, width)))
     return pairs.quality.index_put((masks.inds,), found)
 
 
@@ -72,7 +72,7 @@ class MaskLosses:
 
     def __call__(self, pairs: MatchedPairs) -> Tuple[Tensor, Tensor]:
         masks = pairs.once(image_masks)
-        losses = mask_point_losses(masks.images, pairs.targets.masks, self.sampler, self.rand)
+        losses = mask_point_losses(masks.images, pairs.targets.required_masks(), self.sampler, self.rand)
         cross_entropy, dice = (masks.spread(loss, sum(pairs.sizes)) for loss in losses)
         return cross_entropy, dice
 

@@ -86,6 +86,7 @@ class SetLossHead(DETRHead):
         self,
         batch_data_samples: SampleList,
         plan: Optional[QueryPlan] = None,
+        *,
         dn_meta: Optional[Dict[str, int]] = None,
         enc_outputs_class: Optional[Tensor] = None,
         enc_outputs_coord: Optional[Tensor] = None,
@@ -140,6 +141,6 @@ class SetLossHead(DETRHead):
         results.bboxes, results.scores = detections[:, :4], detections[:, 4]  # soft NMS lowers scores
         return results
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tuple[Tensor, Tensor]:
+    def forward(self, *args: Any, **kwargs: Any) -> Tuple[Tensor, ...]:
         """Logits (K, B, Q, C) and normalised cxcywh boxes (K, B, Q, 4) of K decoder layers."""
         raise NotImplementedError

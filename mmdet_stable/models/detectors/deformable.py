@@ -143,6 +143,7 @@ class DeformableDetector(StableDetector, DeformableDETR):
     def forward_decoder(
         self,
         query: Tensor,
+        *,
         memory: Tensor,
         memory_mask: Optional[Tensor],
         reference_points: Tensor,

@@ -37,7 +37,7 @@ class PixelDecoderOutputs(NamedTuple):
         """
         maps = self.maps[::-1]
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], 1)
-        return tokens, [tuple(level.shape[-2:]) for level in maps]
+        return tokens, [(level.shape[-2], level.shape[-1]) for level in maps]
 
 
 @MODELS.register_module()
