@@ -123,7 +123,13 @@ def _level_problems(settings: Mapping[str, Any]) -> Iterator[str]:
         'model.encoder.layer_cfg.self_attn_cfg.num_levels': encoder.get('num_levels', NUM_LEVELS),
         'model.decoder.layer_cfg.cross_attn_cfg.num_levels': decoder.get('num_levels', NUM_LEVELS),
     }
-    outputs = _neck_outputs(settings.get('neck') or {})
+    neck = settings.get('neck') or {}
+    if not settings.get('encoder') and 'num_levels' in neck:  # MaskDINO, whose neck is the encoder
+        levels = {
+            'model.neck.num_levels': neck['num_levels'],
+            'model.decoder.layer_cfg.cross_attn_cfg.num_levels': decoder.get('num_levels', NUM_LEVELS),
+        }
+    outputs = _neck_outputs(neck)
     if outputs is not None:
         levels['model.neck.num_outs'] = outputs
     if len(set(levels.values())) > 1:

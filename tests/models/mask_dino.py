@@ -273,7 +273,7 @@ def detector_cfg(meta: dict, in_channels: Sequence[int]) -> ConfigDict:
                 ],
             )
         ),
-        test_cfg=dict(max_per_img=10),
+        test_cfg=dict(max_per_img=8),
     )
 
 

@@ -49,6 +49,7 @@ def detector(**changes):
         dict(neck__num_outs=None),
         dict(neck__type='FPN'),
         dict(num_feature_levels=4, neck__num_outs=4, encoder=None, decoder=None),
+        dict(neck=dict(_delete_=True, num_levels=3), encoder=None, decoder__layer_cfg__cross_attn_cfg__num_levels=3),
     ],
     ids=str,
 )
