@@ -179,7 +179,8 @@ class PositionSupervisedLoss(QualityFocalLoss):
     ) -> None:
         check_weights(type(self).__name__, [('loss_weight', loss_weight)])
         super().__init__(use_sigmoid=use_sigmoid, beta=gamma, reduction=reduction, loss_weight=loss_weight)
-        self.f1 = position_target(f1)
+        if not hasattr(type(self), 'f1'):  # a subclass may have one of its own
+            self.f1 = position_target(f1)
         self.gamma = gamma
         self.alpha = alpha
 

@@ -184,6 +184,16 @@ def test_f1_by_exponents():
     torch.testing.assert_close(fourth, torch.tensor(0.5**4))
 
 
+def test_f1_of_a_subclass():
+    class Constant(PositionSupervisedLoss):
+        def f1(self, ious, scores):
+            return torch.full_like(ious, 0.25)
+
+    logits, target = torch.randn(5, 3), (torch.tensor([0, 1, 2, 3, 3]), torch.rand(5))
+    expected = PositionSupervisedLoss().loss_for_targets(logits, target[0], torch.full((5,), 0.25))
+    torch.testing.assert_close(Constant()(logits, target), expected)
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
 def test_finite_for_extreme_logits(dtype):
     largest = torch.finfo(dtype).max if dtype is not torch.float32 else 1e30
