@@ -62,38 +62,39 @@ def test_configs_are_listed(capsys):
 def installed(tmp_path_factory):
     """The wheel's files, as pip would unpack them, in a folder that takes precedence over this checkout."""
     folder = tmp_path_factory.mktemp('wheel')
+    archive = source_archive(folder)
     command = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '--no-index']
-    build = [*command, '--wheel-dir', folder, f'file://{copied_sources(folder)}']
-    result = subprocess.run(list(map(str, build)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert result.returncode == 0, result.stdout
+    checked([*command, '--wheel-dir', folder, f'file://{archive}'])
     (wheel,) = folder.glob('*.whl')
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / 'site')
+    with zipfile.ZipFile(wheel) as files:
+        files.extractall(folder / 'site')
     return folder / 'site'
 
 
-def copied_sources(folder):
-    """What the wheel is made of: pip builds in place, and would leave its folders in this checkout."""
+def source_archive(folder):
+    """The wheel is built from what is published as source; both are made of a copy, as they leave folders behind."""
     sources = folder / 'sources'
-    for name in ('mmdet_stable', 'configs', 'tools'):
+    for name in ('mmdet_stable', 'configs', 'tools', 'requirements'):
         shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('setup.py', 'pyproject.toml', 'README.md', 'model-index.yml'):
-        shutil.copy(ROOT / name, sources)
-    return sources
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, sources)
+    checked([sys.executable, 'setup.py', '--quiet', 'sdist', '--dist-dir', folder], cwd=sources)
+    (archive,) = folder.glob('*.tar.gz')
+    return archive
+
+
+def checked(command, **options):
+    result = subprocess.run(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
 
 
 def call(installed, *command):
     env = {**ENVIRONMENT, 'PYTHONPATH': str(installed)}
-    result = subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=installed.parent,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout
-    return result.stdout
+    return checked([sys.executable, *command], cwd=installed.parent, env=env)
 
 
 def test_configs_of_an_installed_wheel(installed):

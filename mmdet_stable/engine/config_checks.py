@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 from difflib import get_close_matches
-from typing import Any, Collection, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Collection, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Type
 
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.models.layers import CdnQueryGenerator
@@ -134,7 +134,7 @@ def _near_misses_at_the_top(cfg: Config, without: Collection[str]) -> Iterator[U
         if name in TOP_LEVEL or name in VARIABLES or name in without or name.startswith('_'):
             continue
         similar = _similar(name, TOP_LEVEL)
-        if similar and name.startswith(f'{similar}_'):
+        if similar and (name.startswith(f'{similar}_') or name.endswith(f'_{similar}')):
             continue  # a variable named after a key
         if similar and isinstance(value, (dict, list, tuple)) == (similar not in SCALARS):
             yield UnknownKey(name, f'nothing reads it; did you mean {similar}?')
@@ -151,7 +151,7 @@ def _nested(cfg: Config) -> Iterator[UnknownKey]:
             elif not near_only:
                 yield UnknownKey(f'{path}.{name}', f'nothing reads it; known are {", ".join(sorted(known))}')
     test_cfg, head = _get(cfg, 'model.test_cfg'), _get(cfg, 'model.bbox_head.type')
-    if isinstance(test_cfg, Mapping) and test_cfg.get('nms') and _is_detr(cfg) and not _has_set_loss(head):
+    if isinstance(test_cfg, Mapping) and test_cfg.get('nms') and _is_detr(cfg) and not _set_loss_head(cfg):
         remedy = f'{head} does not read it; take a head of mmdet_stable, as StableDINOHead, or leave it out'
         yield UnknownKey('model.test_cfg.nms', remedy)
 
@@ -160,7 +160,7 @@ def _dicts_of_known_keys(cfg: Config) -> Iterator[Tuple[str, Any, Collection[str
     """Key, node, its known keys, and whether others than near misses may stand there, for classes of any origin."""
     if _is_detr(cfg):
         yield 'model.train_cfg', _get(cfg, 'model.train_cfg'), {'assigner', 'sampler'}, False
-        yield 'model.test_cfg', _get(cfg, 'model.test_cfg'), {'max_per_img', 'nms', 'chunked_size'}, False
+        yield 'model.test_cfg', _get(cfg, 'model.test_cfg'), _test_cfg_keys(cfg), False
         yield 'model.test_cfg.nms', _get(cfg, 'model.test_cfg.nms'), NMS, False
         yield 'model.dn_cfg', _get(cfg, 'model.dn_cfg'), DENOISING, False
         groups = {'dynamic', 'num_groups', 'num_dn_queries'}
@@ -196,9 +196,16 @@ def _is_detr(cfg: Config) -> bool:
     return inspect.isclass(kind) and issubclass(kind, DetectionTransformer)
 
 
-def _has_set_loss(head: Any) -> bool:
+def _set_loss_head(cfg: Config) -> Optional[Type[SetLossHead]]:
+    """The class of the head, if it is one of this package's."""
+    head = _get(cfg, 'model.bbox_head.type')
     head = MODELS.get(head) if isinstance(head, str) else head
-    return inspect.isclass(head) and issubclass(head, SetLossHead)
+    return head if inspect.isclass(head) and issubclass(head, SetLossHead) else None
+
+
+def _test_cfg_keys(cfg: Config) -> Collection[str]:
+    head = _set_loss_head(cfg)
+    return {'max_per_img', 'nms', 'chunked_size'} | (head.test_cfg_keys if head else set())
 
 
 def _get(cfg: Config, path: str) -> Any:

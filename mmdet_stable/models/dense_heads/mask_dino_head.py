@@ -55,6 +55,7 @@ class MaskDINOHead(SetLossHead, DeformableDETRHead):
 
     class_agnostic_encoder = False
     takes_softmax = True
+    test_cfg_keys = MaskInference.settings()
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """From the last layer's predictions to instances, panoptic segments and semantic maps, with few masks at a time."""
 
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+import inspect
+from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmcv.ops import batched_nms
@@ -136,6 +137,11 @@ class MaskInference:
         self.iou_thr = iou_thr
         self.sharpen = sharpen
         self.resize_first = (instance_on or panoptic_on) if resize_first is None else resize_first
+
+    @classmethod
+    def settings(cls) -> FrozenSet[str]:
+        """Names of the arguments that a config gives as ``test_cfg``; the others are the head's."""
+        return frozenset(inspect.signature(cls).parameters) - {'num_things', 'num_classes', 'softmax'}
 
     @torch.no_grad()
     def __call__(self, predictions: ImagePredictions) -> dict:

@@ -1,6 +1,6 @@
 """What turns a DETR head of mmdet into one of this package: one set loss for all layers, and optional NMS."""
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, FrozenSet, List, Optional, Tuple
 
 from mmcv.ops import batched_nms
 from mmdet.models.dense_heads import DETRHead
@@ -42,6 +42,7 @@ class SetLossHead(DETRHead):
 
     class_agnostic_encoder = True
     takes_softmax = False
+    test_cfg_keys: FrozenSet[str] = frozenset({'max_per_img', 'nms'})
     default_sigmoid_eps = 1e-5
 
     def __init__(
