@@ -1,6 +1,5 @@
 # ADE20K and Cityscapes for semantic segmentation; a config takes `_base_.ade20k_train_dataloader` and so on.
-# As in the released code but for the crops, which there hold at most 75 percent of one class. Maps of Cityscapes are
-# those that its own scripts make: `gtFine_labelTrainIds.png`.
+# As in the released code. Maps of Cityscapes are those that its own scripts make: `gtFine_labelTrainIds.png`.
 semantic_meta_keys = ('img_path', 'ori_shape', 'img_shape', 'scale_factor')
 ade20k_size, cityscapes_size = (512, 512), (512, 1024)  # height, width
 ade20k_seg = dict(type='LoadAnnotations', with_bbox=False, with_mask=False, with_seg=True, reduce_zero_label=True)
@@ -22,7 +21,7 @@ ade20k_train_pipeline = [
         resize_type='ResizeShortestEdge',
         max_size=2048,
     ),
-    dict(type='RandomCrop', crop_size=ade20k_size, allow_negative_crop=True),
+    dict(type='SemanticRandomCrop', crop_size=ade20k_size[::-1]),
     semantic_jitter,
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs', meta_keys=semantic_meta_keys),
@@ -36,7 +35,7 @@ cityscapes_train_pipeline = [
         resize_type='ResizeShortestEdge',
         max_size=4096,
     ),
-    dict(type='RandomCrop', crop_size=cityscapes_size, allow_negative_crop=True),
+    dict(type='SemanticRandomCrop', crop_size=cityscapes_size[::-1]),
     semantic_jitter,
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs', meta_keys=semantic_meta_keys),
