@@ -37,7 +37,7 @@ class MaskDINO(DeformableDetector):
         Others: as in :class:`StableDetector`.
 
     Raises:
-        ValueError: for another head or neck, an unknown ``initialize_box_type``, or widths that differ.
+        ValueError: for an ``encoder`` beside the neck's, an unknown ``initialize_box_type``, or widths that differ.
 
     Source: arXiv:2206.02777.
     """
@@ -56,6 +56,9 @@ class MaskDINO(DeformableDetector):
     ) -> None:
         if initialize_box_type not in BOX_TYPES:
             raise ValueError(f'initialize_box_type={initialize_box_type!r}: known are {BOX_TYPES}')
+        for name in ('encoder', 'positional_encoding'):
+            if kwargs.get(name) is not None:
+                raise ValueError(f"model.{name}: MaskDINO's encoder is part of its neck; set it in model.neck instead")
         self.initialize_box_type = initialize_box_type
         self.initial_pred = initial_pred
         super().__init__(*args, as_two_stage=as_two_stage, with_box_refine=True, **kwargs)
