@@ -4,6 +4,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
+from mmdet.models.dense_heads import DeformableDETRHead
 from mmdet.models.detectors import DeformableDETR
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.models.layers import SinePositionalEncoding
@@ -30,6 +31,7 @@ class DeformableDetector(StableDetector, DeformableDETR):
     Source: arXiv:2010.04159.
     """
 
+    head_type = DeformableDETRHead
     class_agnostic_encoder = True  # whether proposals are ranked, and supervised, as objects of class 0
 
     def __init__(self, *args: Any, one_to_many: OptConfigType = None, **kwargs: Any) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, Optional, Tuple
 
+from mmdet.models.dense_heads import ConditionalDETRHead, DABDETRHead
 from mmdet.models.detectors import DABDETR, ConditionalDETR
 from mmdet.models.layers import MLP, SinePositionalEncoding, coordinate_to_encoding
 from mmdet.registry import MODELS
@@ -34,6 +35,8 @@ class DNDETR(StableDetector, DABDETR):
 
     Source: arXiv:2203.01305.
     """
+
+    head_type = DABDETRHead
 
     def __init__(self, *args: Any, dn_cfg: ConfigType, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -98,6 +101,8 @@ class DNConditionalDETR(StableDetector, ConditionalDETR):
 
     Source: arXiv:2108.06152; arXiv:2203.01305.
     """
+
+    head_type = ConditionalDETRHead
 
     def __init__(self, *args: Any, dn_cfg: ConfigType, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

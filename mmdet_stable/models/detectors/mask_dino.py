@@ -9,6 +9,7 @@ from mmdet.structures import OptSampleList, SampleList
 from mmdet.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
 
+from mmdet_stable.models.dense_heads import MaskDINOHead
 from mmdet_stable.models.layers import DinoDecoder, PixelDecoderOutputs, initial_boxes, select_tokens
 from mmdet_stable.models.layers.mask_boxes import BOX_TYPES
 from mmdet_stable.models.layers.mask_dino_queries import LOGIT_EPS
@@ -42,6 +43,7 @@ class MaskDINO(DeformableDetector):
     Source: arXiv:2206.02777.
     """
 
+    head_type = MaskDINOHead
     class_agnostic_encoder = False
     neck: Any
 

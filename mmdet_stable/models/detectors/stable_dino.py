@@ -3,6 +3,7 @@
 import warnings
 from typing import Any, Dict, Optional, Tuple
 
+from mmdet.models.dense_heads import DINOHead
 from mmdet.models.layers import CdnQueryGenerator
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, OptConfigType
@@ -38,6 +39,7 @@ class StableDINO(DeformableDetector):
     Source: arXiv:2304.04742; arXiv:2203.03605.
     """
 
+    head_type = DINOHead
     class_agnostic_encoder = False
 
     def __init__(
