@@ -34,8 +34,8 @@ class StableDetector(DetectionTransformer):
         Others: as in mmdet.
 
     Raises:
-        ValueError: for a head of another kind, ``compile_layers`` together with ``encoder.num_cp``, and as :func:`check_detector`; while
-            loading, if a checkpoint's weights have other names or shapes.
+        ValueError: for a head of another kind, ``compile_layers`` together with ``encoder.num_cp``, and as
+            :func:`check_detector`; while loading, if a checkpoint's weights have other names or shapes.
     """
 
     head_type: Type[DETRHead] = DETRHead  # what kind of head takes the decoder's outputs
