@@ -66,6 +66,9 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
 
         Returns:
             (B, N, D) memory, fused where a fusion is configured.
+
+        Raises:
+            ValueError: if a fusion of one's own returns another shape.
         """
         if self.fusion is None:
             return super().forward(
@@ -86,7 +89,13 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
                     **kwargs,
                 )
             )
-        return self.fusion(memories)
+        fused = self.fusion(memories)
+        if fused.shape != query.shape:
+            raise ValueError(
+                f'{type(self.fusion).__name__} returned {tuple(fused.shape)}, but the memory is {tuple(query.shape)}: '
+                '(images, tokens, channels)'
+            )
+        return fused
 
     @staticmethod
     def get_encoder_reference_points(
