@@ -26,6 +26,7 @@ PUBLISHERS = ('official', 'detrex', 'mmdet')
 # Parts that a detector may start afresh, because the one that the weights come from does not have them.
 FRESH = {
     'encoder.fusion.': 'the memory fusion',
+    'neck.encoder.fusion.': 'the memory fusion',
     'dn_query_generator.label_embedding.': 'the label embedding of denoising queries',
     'box_position.': 'the positions of denoising queries',
 }
@@ -149,7 +150,7 @@ def to_ours(
         return Converted(weights, None, report)
     if kind not in load_kinds():
         raise WeightsError(f'{source} holds a {kind}, of which this package has no model yet; nothing was written')
-    writer = _fitted_config(weights, kind, family, published, config, dc5, report)
+    writer = _fitted_config(weights, kind, family, published, config, dc5, settings, report)
     writer.override(settings or {})
     weights = _checked(weights, writer, report)
     report.settings, report.num_weights = writer.settings, len(weights)
@@ -164,6 +165,7 @@ def _fitted_config(
     published: Published,
     config: Optional[str],
     dc5: Optional[bool],
+    settings: Optional[Mapping[str, Any]],
     report: Report,
 ) -> ConfigWriter:
     """A config with everything that the weights need."""
@@ -183,11 +185,17 @@ def _fitted_config(
             dc5 = bool(published.args.get('dilation')) or 'backbone.body.layer1.0.conv1.weight' in published.weights
         writer.fit_outputs(family, config is not None, dc5)
     else:
+        if config is None:
+            writer.fit_detections(writer.cfg.model.test_cfg.max_per_img, 'there are no more scores')
         encoding, why = encoding_of(published.meta), 'the config in the checkpoint says so'
         if encoding is None and kind == 'dino' and writer.kind in ('dino', 'stable_dino'):
             encoding, why = dict(temperature=20, offset=0.0), "of mmdet's DINO; its improved one has 10000 and -0.5"
         if encoding is not None:
             writer.fit_encoding(encoding, why)
+    unseen = {key: value for key, value in writer.unseen().items() if f'model.{key}' not in (settings or {})}
+    if family is not None and unseen:
+        values = ', '.join(f'model.{key}={value!r}' for key, value in unseen.items())
+        report.notes.append(f'the weights do not show {values}, which are those of {report.config}')
     if writer.kind in ('dab_detr', 'conditional_detr') and family and family.settings['sigmoid_eps'] != 1e-5:
         report.notes.append(
             f"mmdet's {writer.cfg.model.type} cuts the inverse sigmoid off at 1e-5, {family.name} at 1e-3: boxes that "

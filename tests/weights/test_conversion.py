@@ -32,6 +32,9 @@ NAMED = {
     'detrex_dn_deformable_detr_r50': 'dn_detr/dn_deformable_detr_r50_50e.py',
     'detrex_dn_detr_r50': 'dn_detr/dn_detr_r50_50e.py',
     'hf_deformable_detr': 'deformable_detr/deformable_detr_r50_12e.py',
+    'maskdino_r50_1024': 'mask_dino/mask_dino_r50_hid1024_50e.py',
+    'maskdino_r50_2048': 'mask_dino/mask_dino_r50_50e.py',
+    'maskdino_r50_panoptic': 'mask_dino/mask_dino_panoptic_r50_50e.py',
     'official_deformable_detr_r50_single_scale': 'deformable_detr/deformable_detr_one_level_r50_50e.py',
     'official_dino_r50_5scale': 'dino/dino_5scale_r50_12e.py',
     'official_dn_detr_r50_dc5_3pat': 'dn_detr/dn_detr_r50_50e.py',
@@ -57,6 +60,7 @@ SLOW = {  # larger, or like one of those above
     'hf_dab_detr': 'dn_detr/dab_detr_r50_50e.py',
     'hf_deformable_detr_refine': 'deformable_detr/deformable_detr_r50_12e.py',
     'hf_deformable_detr_two_stage': 'deformable_detr/deformable_detr_r50_12e.py',
+    'maskdino_swin_l': 'mask_dino/mask_dino_swin_l_50e.py',
     'official_dab_deformable_detr_r50': 'deformable_detr/dab_deformable_detr_r50_12e.py',
     'official_dab_detr_r50': 'dn_detr/dab_detr_r50_50e.py',
     'official_dab_detr_r50_3pat': 'dn_detr/dab_detr_r50_50e.py',
@@ -89,8 +93,77 @@ def test_published_models_fit_the_named_config(name, config):
 
 def test_every_published_model_is_listed():
     unsupported = {name for name in MANIFESTS if re.search('two_stage$|dab_dino|encoder_only', name)} - set(SLOW)
-    maskdino = {name for name in MANIFESTS if name.startswith('maskdino')}
-    assert set(NAMED) | set(SLOW) | unsupported | maskdino == set(MANIFESTS)
+    assert set(NAMED) | set(SLOW) | unsupported == set(MANIFESTS)
+
+
+def semantic_mask_dino(num_classes, background=1, num_queries=100):
+    """Names and shapes of a MaskDINO of learned queries; no list of its names is published."""
+    weights = weights_of(MANIFESTS['maskdino_r50_1024'])
+    weights = {name: tensor for name, tensor in weights.items() if 'enc_output' not in name}
+    head = 'sem_seg_head.predictor.'
+    weights[f'{head}query_feat.weight'] = torch.ones(num_queries, 1).expand(-1, 256)
+    weights[f'{head}query_embed.weight'] = torch.ones(num_queries, 4)
+    weights[f'{head}class_embed.weight'] = torch.ones(num_classes + background, 256)
+    weights[f'{head}class_embed.bias'] = torch.ones(num_classes + background)
+    weights[f'{head}label_enc.weight'] = torch.ones(num_classes, 256)
+    weights['criterion.empty_weight'] = torch.ones(num_classes + 1)
+    return weights
+
+
+@pytest.mark.parametrize(
+    'num_classes,background,num_queries,config',
+    [
+        (150, 1, 100, 'mask_dino/mask_dino_ade20k_r50_160k.py'),
+        (19, 1, 100, 'mask_dino/mask_dino_cityscapes_r50_90k.py'),
+        (40, 1, 30, 'mask_dino/mask_dino_ade20k_r50_160k.py'),
+        (150, 0, 100, 'mask_dino/mask_dino_ade20k_r50_160k.py'),
+    ],
+)
+def test_semantic_mask_dino(num_classes, background, num_queries, config):
+    """Classes may or may not have one for background, which the config's loss says."""
+    weights = semantic_mask_dino(num_classes, background, num_queries)
+    converted = to_ours(Published(Path('semantic.pth'), weights))
+    assert (converted.report.family, converted.report.config) == ('maskdino_semantic', config)
+    model = converted.cfg.model
+    assert (model.num_queries, model.bbox_head.num_classes) == (num_queries, num_classes)
+    assert model.bbox_head.loss_cls.use_sigmoid is not bool(background)
+    again, _ = to_published(Published(Path('ours.pth'), converted.weights), 'detrex')
+    assert {name: tensor.shape for name, tensor in again.items()} == {n: t.shape for n, t in weights.items()}
+    own = to_ours(Published(Path('ours.pth'), converted.weights))  # our names are recognised, too
+    assert own.cfg.model.bbox_head.num_classes == num_classes and own.weights.keys() == converted.weights.keys()
+
+
+def test_what_weights_of_mask_dino_do_not_show():
+    """Where boxes start, and how many queries there are, is said in the report, unless it was asked for."""
+    published = Published(Path('mask_dino.pth'), weights_of(MANIFESTS['maskdino_r50_2048']))
+    report = to_ours(published).report
+    assert not [entry for entry in report.settings if not entry.key.endswith('Resize.backend')]
+    assert "do not show model.num_queries=300, model.initialize_box_type='mask2box'" in str(report)
+    settings = {'model.initialize_box_type': 'no', 'model.num_queries': 100}
+    converted = to_ours(published, settings=settings)
+    assert 'do not show' not in str(converted.report) and converted.cfg.model.num_queries == 100
+
+
+def test_mask_dino_starts_a_stable_one():
+    published = Published(Path('mask_dino.pth'), weights_of(MANIFESTS['maskdino_r50_2048']))
+    converted = to_ours(published, 'mask_dino/stable_mask_dino_r50_12e.py')
+    assert converted.report.fresh and all(name.startswith('neck.encoder.fusion.') for name in converted.report.fresh)
+    whole = model_of(converted.cfg).state_dict()
+    with pytest.raises(WeightsError, match='official has no stable_mask_dino'):
+        to_published(Published(Path('stable.pth'), whole), 'official')
+
+
+def test_mask_dino_of_another_kind():
+    weights = semantic_mask_dino(150)
+    weights.update({f'sem_seg_head.predictor.enc_output.{name}': torch.ones(256) for name in ('weight', 'bias')})
+    with pytest.raises(WeightsError, match=r'learned content of queries \(LEARN_TGT\), which cannot be converted'):
+        to_ours(Published(Path('other.pth'), weights))
+    weights = semantic_mask_dino(150)
+    del weights['sem_seg_head.predictor.query_embed.weight']
+    with pytest.raises(WeightsError, match='without learned boxes, which cannot be converted'):
+        to_ours(Published(Path('other.pth'), weights))
+    with pytest.raises(WeightsError, match=r'model\.neck\.num_levels=4, but the weights need 3'):
+        to_ours(Published(Path('other.pth'), semantic_mask_dino(150)), 'mask_dino/mask_dino_r50_50e.py')
 
 
 def written_config(tmp_path, file):
