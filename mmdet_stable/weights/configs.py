@@ -1,6 +1,7 @@
 """The config beside converted weights: all settings without which they would not compute what they did."""
 
 import ast
+import contextlib
 from pathlib import Path
 from pprint import pformat
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
@@ -41,6 +42,7 @@ OURS_FOR = {
     'HungarianAssigner': 'StableHungarianAssigner',
 }
 DC5 = 'DilatedResNet'  # dilates as torchvision's ResNet, with which DC5 weights are trained
+DC5_SETTINGS = {'strides': (1, 2, 2, 1), 'dilations': (1, 1, 1, 2), 'type': DC5}
 
 
 class Setting(NamedTuple):
@@ -207,8 +209,7 @@ class ConfigWriter:
         if 'sigmoid_eps' in settings:
             self._fit_eps(settings['sigmoid_eps'], why)
         if dc5:
-            dilation = {'strides': (1, 2, 2, 1), 'dilations': (1, 1, 1, 2), 'type': DC5}
-            self.set({f'backbone.{key}': value for key, value in dilation.items()}, 'the backbone is DC5')
+            self.set({f'backbone.{key}': value for key, value in DC5_SETTINGS.items()}, 'the backbone is DC5')
         if not own_config:
             self.fit_detections(self.args.get('num_select', settings.get('max_per_img', 300)), why)
         if settings.get('resize'):
@@ -222,8 +223,28 @@ class ConfigWriter:
         self.set({'test_cfg.max_per_img': min(number, scores)}, why)
 
     def fit_encoding(self, encoding: Mapping[str, Any], why: str) -> None:
-        """The positional encoding of weights in mmdet's names."""
+        """Temperature and offset of the positional encoding."""
         self.set({f'positional_encoding.{key}': value for key, value in encoding.items()}, why)
+
+    def fit_kept(self, model: Mapping[str, Any], own_config: bool) -> None:
+        """What neither names nor shapes show, from the config that mmengine keeps in a checkpoint.
+
+        Args:
+            model: of that config.
+            own_config: whether the user chose the config to write, whose other settings then stay.
+        """
+        why = 'the config in the checkpoint says so'
+        if 'positional_encoding' in model:
+            defaults = {key: DEFAULTS[f'positional_encoding.{key}'] for key in ('temperature', 'offset')}
+            self.fit_encoding({key: model['positional_encoding'].get(key, defaults[key]) for key in defaults}, why)
+        eps = (model.get('bbox_head') or {}).get('sigmoid_eps')
+        if eps is not None:
+            self._fit_eps(eps, why)
+        backbone = model.get('backbone') or {}
+        if 'dilations' in backbone and self.cfg.model.backbone.type in ('ResNet', DC5):
+            self.set({f'backbone.{key}': backbone[key] for key in DC5_SETTINGS if key in backbone}, why)
+        if not own_config:
+            self.set({key: model[key] for key in load_kinds()[self.kind].unseen if key in model}, why)
 
     def override(self, settings: Mapping[str, Any]) -> None:
         """Settings, by whole key of the config, that whoever converts asks for."""
@@ -277,24 +298,33 @@ def _first(node: Any, key: str) -> Any:
     return None
 
 
-def encoding_of(meta: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-    """Temperature and offset of the positional encoding in the config that mmengine keeps in a checkpoint.
+def kept_model(meta: Mapping[str, Any]) -> Dict[str, Any]:
+    """The model in the config that mmengine keeps in a checkpoint.
 
-    The text is taken as data: nothing of it is run. None where there is no such text, or it is no plain config.
+    The text is taken as data: nothing of it is run. Empty where there is no such text, or it is no plain config; what
+    is no plain data in it is None.
     """
     text = meta.get('cfg')
     if not isinstance(text, str):
-        return None
+        return {}
     try:
         tree = ast.parse(text)
-    except SyntaxError:
-        return None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and node.arg == 'positional_encoding' and isinstance(node.value, ast.Call):
-            values = {keyword.arg: keyword.value for keyword in node.value.keywords}
-            found = dict(temperature=10000, offset=0.0)
-            for key in found:
-                if key in values:
-                    found[key] = ast.literal_eval(values[key])
-            return found
+    except (SyntaxError, ValueError):  # the latter for null bytes
+        return {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'model':
+            model = _plain(node.value)
+            return model if isinstance(model, dict) else {}
+    return {}
+
+
+def _plain(node: ast.AST) -> Any:
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and not node.args:
+        return {keyword.arg: _plain(keyword.value) for keyword in node.keywords if keyword.arg}
+    if isinstance(node, ast.Dict):
+        return {_plain(key): _plain(value) for key, value in zip(node.keys, node.values) if key}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_plain(value) for value in node.elts]
+    with contextlib.suppress(ValueError):  # where it is no literal
+        return ast.literal_eval(node)
     return None

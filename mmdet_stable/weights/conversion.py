@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
-from mmdet.registry import MODELS
+from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from mmdet_stable.engine.checkpoints import AtomicBackend
 
 from . import families, naming
-from .configs import ConfigWriter, Setting, encoding_of, kind_of_config, load_config, named_config, text_of
+from .configs import ConfigWriter, Setting, kept_model, kind_of_config, load_config, named_config, text_of
 from .containers import Published, read
 from .errors import WeightsError
 from .kinds import load_kinds
@@ -30,7 +30,6 @@ FRESH = {
     'dn_query_generator.label_embedding.': 'the label embedding of denoising queries',
     'box_position.': 'the positions of denoising queries',
 }
-COCO_CLASSES = 80
 
 
 @dataclass
@@ -187,11 +186,11 @@ def _fitted_config(
     else:
         if config is None:
             writer.fit_detections(writer.cfg.model.test_cfg.max_per_img, 'there are no more scores')
-        encoding, why = encoding_of(published.meta), 'the config in the checkpoint says so'
-        if encoding is None and kind == 'dino' and writer.kind in ('dino', 'stable_dino'):
-            encoding, why = dict(temperature=20, offset=0.0), "of mmdet's DINO; its improved one has 10000 and -0.5"
-        if encoding is not None:
-            writer.fit_encoding(encoding, why)
+        model = kept_model(published.meta)
+        writer.fit_kept(model, config is not None)
+        if 'positional_encoding' not in model and kind == 'dino' and writer.kind in ('dino', 'stable_dino'):
+            why = "of mmdet's DINO; its improved one has 10000 and -0.5"
+            writer.fit_encoding(dict(temperature=20, offset=0.0), why)
     unseen = {key: value for key, value in writer.unseen().items() if f'model.{key}' not in (settings or {})}
     if family is not None and unseen:
         values = ', '.join(f'model.{key}={value!r}' for key, value in unseen.items())
@@ -310,28 +309,31 @@ def save(converted: Converted, out: Path) -> Report:
     Raises:
         OSError: where that fails, as on a full disk; whatever stood there before is untouched.
     """
-    report = converted.report
-    if converted.cfg is not None:
-        path = out.with_suffix('.py')
+    report, cfg = converted.report, converted.cfg
+    path, text = out.with_suffix('.py'), text_of(cfg) if cfg is not None else ''
+    if cfg is not None:
         if path == out:
             raise WeightsError(f'{out} is the name of a config; give the checkpoint another suffix, as .pth')
-        text = _header(report) + text_of(converted.cfg)
-        AtomicBackend().put(text.encode(), path)
-        report.written.append(path)
-        classes = _classes(converted.cfg)
-        if classes:
-            converted.meta.setdefault('dataset_meta', dict(classes=classes))
+        converted.meta.setdefault('dataset_meta', _dataset_meta(cfg))
+        converted.meta['cfg'] = text  # where mmengine and DetInferencer look for it
     weights = {name: tensor.contiguous() for name, tensor in converted.weights.items()}
     _write(out, {'state_dict': weights, 'meta': converted.meta})
-    report.written.insert(0, out)
+    report.written.append(out)
+    if cfg is not None:
+        AtomicBackend().put((_header(report) + text).encode(), path)
+        report.written.append(path)
     return report
 
 
-def _classes(cfg: Config) -> Optional[Tuple[str, ...]]:
-    """The names of COCO's classes where the detector has as many."""
-    from mmdet.datasets import CocoDataset
-
-    return CocoDataset.METAINFO['classes'] if cfg.model.bbox_head.num_classes == COCO_CLASSES else None
+def _dataset_meta(cfg: Config) -> Dict[str, Tuple[str, ...]]:
+    """The names of classes of the data set that a config tests on, where the detector has as many; else numbers."""
+    num_classes = cfg.model.bbox_head.num_classes
+    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+    known = getattr(DATASETS.get(dataset.get('type', '')), 'METAINFO', {})
+    found = {**known, **dataset.get('metainfo', {})}
+    if len(found.get('classes', ())) != num_classes:
+        return dict(classes=tuple(f'class {number}' for number in range(num_classes)))
+    return {key: tuple(found[key]) for key in ('classes', 'thing_classes', 'stuff_classes') if key in found}
 
 
 def _header(report: Report) -> str:

@@ -44,13 +44,16 @@ class Compared(NamedTuple):
         return max(self.logits, self.boxes, self.masks or 0.0) <= TOLERANCE
 
 
-def check_files(files: Sequence[Path], source: Optional[Path] = None, config: Optional[str] = None) -> Tuple[str, bool]:
+def check_files(
+    files: Sequence[Path], source: Optional[Path] = None, config: Optional[str] = None, **options: Any
+) -> Tuple[str, bool]:
     """A table of recordings, and whether all outputs are equal.
 
     Args:
         files: golden files, which hold weights as ``sd.*``, or recorded outputs of ``source``.
         source: published weights whose outputs were recorded.
         config: of the model that they belong to.
+        options: ``dc5`` and ``settings`` of :func:`mmdet_stable.weights.convert`.
     """
     lines = [f'{"recording":32} {"family":28} {"logits":>9} {"boxes":>9} {"masks":>9}  ']
     good = True
@@ -58,7 +61,7 @@ def check_files(files: Sequence[Path], source: Optional[Path] = None, config: Op
         with np.load(file) as data:
             arrays = dict(data)
         if source is not None:
-            family, result = 'of ' + Path(source).name, compare_recorded(source, config, arrays)
+            family, result = 'of ' + Path(source).name, compare_recorded(source, config, arrays, **options)
         elif any(key.startswith(('sd.transformer', 'sd.predictor')) for key in arrays) and _expected(arrays):
             family, result = compare_golden(arrays)
         else:
@@ -75,16 +78,16 @@ def check_files(files: Sequence[Path], source: Optional[Path] = None, config: Op
     return '\n'.join(lines), good
 
 
-def compare_recorded(source: Path, config: Optional[str], arrays: Mapping[str, np.ndarray]) -> Compared:
+def compare_recorded(source: Path, config: Optional[str], arrays: Mapping[str, np.ndarray], **options: Any) -> Compared:
     """Published weights, converted, on the picture that the reference has seen.
 
     Args:
         source: file of weights.
-        config: see :func:`mmdet_stable.weights.convert`.
+        config: see :func:`mmdet_stable.weights.convert`; options, too.
         arrays: ``image`` (3, H, W) uint8 RGB, at the network's size; ``logits`` (1, Q, C), ``boxes`` (1, Q, 4) and,
             for MaskDINO, ``masks`` (1, Q, h, w), of the last decoder layer.
     """
-    converted = to_ours(read(Path(source)), config)
+    converted = to_ours(read(Path(source)), config, **options)
     model: Any = model_of(converted.cfg)
     model.load_state_dict(converted.weights)
     image = torch.from_numpy(arrays['image']).float()
