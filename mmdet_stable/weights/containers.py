@@ -248,6 +248,24 @@ def _read_safetensors(path: Path) -> Dict[str, Tensor]:
     return tensors
 
 
+def safetensors(weights: Mapping[str, Tensor]) -> bytes:
+    """A file of this format, see :func:`_read_safetensors`; a tensor of several names is there under each."""
+    types = {dtype: name for name, dtype in SAFETENSORS.items()}
+    header: Dict[str, Any] = {'__metadata__': {'format': 'pt'}}
+    data = b''.join(_raw(tensor) for tensor in weights.values())
+    end = 0
+    for name, tensor in weights.items():
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = dict(dtype=types[tensor.dtype], shape=list(tensor.shape), data_offsets=[begin, end])
+    text = json.dumps(header).encode()
+    text += b' ' * (-len(text) % 8)
+    return len(text).to_bytes(8, 'little') + text + data
+
+
+def _raw(tensor: Tensor) -> bytes:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def _chosen(path: Path, content: Any, averaged: bool, inert: Tuple[str, ...]) -> Published:
     """The weights of a container, without the prefixes that wrappers give to their names."""
     if not isinstance(content, Mapping):

@@ -17,12 +17,12 @@ from mmdet_stable.engine.checkpoints import AtomicBackend
 
 from . import families, naming
 from .configs import ConfigWriter, Setting, kept_model, kind_of_config, load_config, named_config, text_of
-from .containers import Published, read
+from .containers import Published, read, safetensors
 from .errors import WeightsError
 from .kinds import load_kinds
 from .rules import Family
 
-PUBLISHERS = ('official', 'detrex', 'mmdet')
+PUBLISHERS = ('official', 'detrex', 'huggingface', 'mmdet')
 # Parts that a detector may start afresh, because the one that the weights come from does not have them.
 FRESH = {
     'encoder.fusion.': 'the memory fusion',
@@ -96,7 +96,8 @@ def convert(
         out: the file to write, ``.pth``; where it is to be one of ours, a config of the same name goes beside it.
         config: to start from, e.g. ``'stable_dino_r50_12e.py'`` for a DINO that goes on as Stable-DINO; None for the
             one that fits the weights.
-        to: None for this package, or whose names to write: ``'official'``, ``'detrex'``, ``'mmdet'``.
+        to: None for this package, or whose names to write: ``'official'``, ``'detrex'``, ``'huggingface'``, whose
+            files end in ``.bin`` or ``.safetensors``, or ``'mmdet'``.
         averaged: take the moving average of the weights.
         dc5: whether the last stage of the backbone is dilated, where the file does not say it.
         settings: of the written config, e.g. ``{'model.positional_encoding.temperature': 10}``, which come last.
@@ -112,8 +113,14 @@ def convert(
     if to not in PUBLISHERS:
         raise WeightsError(f'--to {to}: known are {", ".join(PUBLISHERS)}')
     weights, report = to_published(published, to, config, dc5)
-    key = 'state_dict' if to == 'mmdet' else 'model'
-    _write(out, {key: weights} if to != 'mmdet' else {key: weights, 'meta': _plain_meta(published.meta)})
+    weights = {name: tensor.contiguous() for name, tensor in weights.items()}
+    if out.suffix == '.safetensors':
+        AtomicBackend().put(safetensors(weights), out)
+    elif to == 'huggingface':
+        _write(out, weights)
+    else:
+        key, meta = ('state_dict', {'meta': _plain_meta(published.meta)}) if to == 'mmdet' else ('model', {})
+        _write(out, {key: weights, **meta})
     report.written.append(out)
     return report
 

@@ -111,9 +111,9 @@ def find(name: str, weights: Optional[Mapping[str, Named]] = None) -> Named:
     weights = named_weights() if weights is None else weights
     if name in weights:
         return weights[name]
-    near = difflib.get_close_matches(name, weights, n=6, cutoff=0.5)
-    near += [other for other in weights if other.startswith(name.split('-')[0]) and other not in near]
-    words = f'near are {", ".join(near[:8])}' if near else f'known are {", ".join(weights)}'
+    near = [other for other in weights if other.startswith(name)] + difflib.get_close_matches(name, weights, 6, 0.5)
+    near += [other for other in weights if other.startswith(name.split('-')[0])]
+    words = f'near are {", ".join(list(dict.fromkeys(near))[:8])}' if near else f'known are {", ".join(weights)}'
     raise WeightsError(
         f'{name}: there is no such file, and there are no weights of this name; {words}. '
         '`python -m mmdet_stable weights` lists all'

@@ -10,7 +10,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
-from mmdet_stable.weights import Published, WeightsError, convert, read, to_ours, to_published
+from mmdet_stable.weights import Published, WeightsError, convert, families, naming, read, to_ours, to_published
 from mmdet_stable.weights.configs import text_of
 from mmdet_stable.weights.conversion import model_of
 from mmdet_stable.weights.tensors import USED_ROWS
@@ -300,6 +300,34 @@ def test_one_publisher_to_another(tmp_path):
     renamed, report = to_published(Published(Path('dn_detr.pth'), weights), 'official')
     assert report.target == 'official_dn_detr' and report.family == 'detrex_dn_detr'
     assert set(renamed) == set(MANIFESTS['official_dn_detr_r50']['names'])
+
+
+@pytest.mark.parametrize('suffix', ['.bin', '.safetensors'])
+@pytest.mark.parametrize('model', ['hf_deformable_detr', 'hf_dab_detr', 'hf_conditional_detr'])
+def test_huggingface_and_back(tmp_path, model, suffix):
+    """Of all families whose names at HuggingFace are known; equal bit for bit, also under second names."""
+    published = weights_of(MANIFESTS[model])
+    ours = to_ours(Published(Path(model), published)).weights
+    small = {name: tensor[tuple(slice(3) for _ in tensor.shape)].contiguous() for name, tensor in ours.items()}
+    heads = [name for name in ours if '_branches' in name or 'fc_cls' in name]
+    small.update({name: ours[name][:, :3].contiguous() if ours[name].dim() > 1 else ours[name] for name in heads})
+    stacked = [name for name in ours if 'in_proj_' in name]
+    small.update({name: ours[name][:, :3].contiguous() if ours[name].dim() > 1 else ours[name] for name in stacked})
+    torch.save(dict(state_dict=small), tmp_path / 'ours.pth')
+    report = convert(tmp_path / 'ours.pth', tmp_path / f'theirs{suffix}', to='huggingface')
+    assert report.target == re.sub('_(refine|two_stage)$', '', model)
+    theirs = read(tmp_path / f'theirs{suffix}')
+    assert theirs.weights.keys() == published.keys() and theirs.taken == ''
+    family = families.recognised(theirs.weights, 'file')
+    again = naming.to_ours(theirs.weights, family).weights
+    assert again.keys() == small.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in small.items() if 'num_batches' not in name)
+
+
+def test_what_huggingface_does_not_have(tmp_path):
+    weights = {name: tensor.contiguous() for name, tensor in weights_of(MANIFESTS['official_detr_r50']).items()}
+    with pytest.raises(WeightsError, match='huggingface has no detr; of what is known here, it has conditional_detr'):
+        to_published(Published(Path('detr.pth'), weights), 'huggingface')
 
 
 def changed(tmp_path, file, change):
