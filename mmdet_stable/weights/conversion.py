@@ -16,11 +16,13 @@ from torch import Tensor
 from mmdet_stable.engine.checkpoints import AtomicBackend
 
 from . import families, naming
-from .configs import ConfigWriter, Setting, kept_model, kind_of_config, load_config, named_config, text_of
+from .configs import ConfigWriter, kept_model, kind_of_config, load_config, named_config, text_of
 from .containers import Published, read, safetensors
 from .errors import WeightsError
 from .kinds import load_kinds
+from .report import Report
 from .rules import Family
+from .sizes import Needed
 
 PUBLISHERS = ('official', 'detrex', 'huggingface', 'mmdet')
 # Parts that a detector may start afresh, because the one that the weights come from does not have them.
@@ -30,44 +32,6 @@ FRESH = {
     'dn_query_generator.label_embedding.': 'the label embedding of denoising queries',
     'box_position.': 'the positions of denoising queries',
 }
-
-
-@dataclass
-class Report:
-    """What a conversion found, wrote and left out; ``str()`` is for people."""
-
-    source: Path
-    family: str
-    taken: str = ''
-    others: Tuple[str, ...] = ()
-    target: str = ''
-    config: str = ''  # that was started from
-    settings: List[Setting] = field(default_factory=list)
-    fresh: List[str] = field(default_factory=list)  # weights of the model that start afresh
-    left_over: List[str] = field(default_factory=list)  # weights of the file that the model does not have
-    left_out: List[str] = field(default_factory=list)
-    lost_rows: Dict[str, str] = field(default_factory=dict)
-    notes: List[str] = field(default_factory=list)
-    num_weights: int = 0
-    written: List[Path] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        taken = f' (its "{self.taken}")' if self.taken else ''
-        lines = [f'{self.source}{taken}: {self.family}', f'to {self.target}: {self.num_weights} tensors']
-        if self.others:
-            lines.append(f'also in the file, not taken: {", ".join(self.others)} (--ema takes the moving average)')
-        for names, what in ((self.fresh, 'start afresh'), (self.left_over, 'left over'), (self.left_out, 'left out')):
-            if names:
-                lines.append(f'{what}: {", ".join(names)}')
-        for loss in sorted(set(self.lost_rows.values())):
-            names = [name for name, lost in self.lost_rows.items() if lost == loss]
-            lines.append(f'without {loss}: {", ".join(names)}')
-        lines += self.notes
-        if self.config:
-            lines.append(f'config: {self.config}' + (', changed:' if self.settings else ', as it is'))
-        lines += [f'  {entry.key} = {entry.value!r} (was {entry.before!r}; {entry.why})' for entry in self.settings]
-        lines += [f'written: {path}' for path in self.written]
-        return '\n'.join(lines)
 
 
 @dataclass
@@ -133,6 +97,7 @@ def to_ours(
 ) -> Converted:
     """Weights under our names, and a config that fits them; see :func:`convert`."""
     source = str(published.path)
+    _check_dimensions(published)
     kind = families.in_our_names(published.weights)
     family = None if kind else families.recognised(published.weights, source)
     report = Report(published.path, family.name if family else f'{kind} in the names of mmdet', published.taken)
@@ -164,6 +129,21 @@ def to_ours(
     return Converted(weights, writer.cfg, report, meta)
 
 
+def _check_dimensions(published: Published) -> None:
+    """
+    Raises:
+        WeightsError: where a single number stands in the place of a tensor.
+    """
+    numbers = [
+        name for name, tensor in published.weights.items() if not tensor.dim() and not name.endswith(naming.COUNTER)
+    ]
+    if numbers:
+        raise WeightsError(
+            f'{published.path} holds single numbers where weights of a detector have dimensions: {_some(numbers)}; '
+            'nothing was written'
+        )
+
+
 def _fitted_config(
     weights: Dict[str, Tensor],
     kind: str,
@@ -175,8 +155,15 @@ def _fitted_config(
     report: Report,
 ) -> ConfigWriter:
     """A config with everything that the weights need."""
+    weights = Needed(weights, f'{published.path} ({report.family})')
     report.config = config or named_config(weights, load_kinds()[kind])
-    writer = ConfigWriter(load_config(report.config), weights, kind, published.args)
+    cfg = load_config(report.config)
+    if kind_of_config(cfg.model) is None:
+        raise WeightsError(
+            f'{report.config} builds a {cfg.model.type}, but {published.path} holds weights of {report.family}; '
+            'nothing was written'
+        )
+    writer = ConfigWriter(cfg, weights, kind, published.args)
     writer.fit_structure()
     if config is None:
         writer.fit_sizes()
@@ -216,7 +203,12 @@ def _checked(weights: Dict[str, Tensor], writer: ConfigWriter, report: Report) -
     Raises:
         WeightsError: where names or shapes of weights and model differ.
     """
-    expected = model_of(writer.cfg).state_dict()
+    try:
+        expected = model_of(writer.cfg).state_dict()
+    except (ValueError, TypeError, AssertionError, RuntimeError) as error:
+        raise WeightsError(
+            f'{report.source} ({report.family}): no detector can be built of these sizes; nothing was written: {error}'
+        ) from error
     extra = {name for name in weights if name not in expected}
     idle = {name for name in extra if re.fullmatch(r'neck\.\w+\.\d+\.conv\.bias', name) and not weights[name].any()}
     if idle:
@@ -224,6 +216,11 @@ def _checked(weights: Dict[str, Tensor], writer: ConfigWriter, report: Report) -
     extra -= idle
     missing = [name for name in expected if name not in weights and not name.endswith(naming.COUNTER)]
     fresh = {name: part for name in missing for part, _ in [_fresh_part(name)] if part}
+    # Of a part that is there, nothing may be missing.
+    held = {part for part in fresh.values() if any(name.startswith(part) for name in weights)}
+    fresh = {
+        name: part for name, part in fresh.items() if part not in held
+    }  # of a part that is there, nothing may miss
     missing = [name for name in missing if name not in fresh]
     shapes = [
         f'{name}: {tuple(tensor.shape)} in the file, {tuple(expected[name].shape)} in the model'
@@ -268,6 +265,7 @@ def to_published(
     published: Published, to: str, config: Optional[str] = None, dc5: Optional[bool] = None
 ) -> Tuple[Dict[str, Tensor], Report]:
     """Our weights, or those of any other publisher, under the names of a publisher; see :func:`convert`."""
+    _check_dimensions(published)
     kind = families.in_our_names(published.weights)
     report = Report(published.path, kind or '', published.taken, published.others)
     weights = dict(published.weights)

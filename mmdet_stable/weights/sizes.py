@@ -19,6 +19,17 @@ DEFORMABLE = 'decoder.layers.0.cross_attn.sampling_offsets.weight'
 FOCAL_LOSS = dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=4.0)  # MaskDINO's
 
 
+class Needed(Dict[str, Tensor]):
+    """Weights of a file, which says what is missing where a size is asked for."""
+
+    def __init__(self, weights: Weights, source: str) -> None:
+        super().__init__(weights)
+        self.source = source
+
+    def __missing__(self, name: str) -> Tensor:
+        raise WeightsError(f'{self.source} lacks {name}, which every detector of its kind has; nothing was written')
+
+
 def backbone_name(weights: Weights) -> str:
     """``'resnet'``, or ``'swin_t'``, ``'swin_s'`` and so on."""
     patches = weights.get('backbone.patch_embed.projection.weight')

@@ -180,6 +180,7 @@ def test_recorded_outputs(tmp_path, file, averaged):
         pytest.skip('holds no moving average')
     report = convert(FILES / f'{file}.pth', tmp_path / 'ours.pth', written_config(tmp_path, file), averaged=averaged)
     assert [path.name for path in report.written] == ['ours.pth', 'ours.py']
+    assert (tmp_path / 'ours.py').read_text().endswith(read(tmp_path / 'ours.pth').meta['cfg'])
     cfg = Config.fromfile(tmp_path / 'ours.py')
     model = MODELS.build(cfg.model)
     load_checkpoint(model, str(tmp_path / 'ours.pth'), strict=True)
@@ -377,6 +378,55 @@ def test_a_config_of_another_size_or_kind(tmp_path):
     with pytest.raises(WeightsError, match=r'32 wide, not 256 .* give the CONFIG of this model'):
         convert(FILES / 'detrex_stable_dino_tiny.pth', tmp_path / 'ours.pth')
     assert not (tmp_path / 'ours.pth').exists()
+
+
+def test_a_part_that_lacks_a_weight_does_not_start_afresh(tmp_path):
+    file = 'detrex_stable_dino_tiny'
+    source = changed(tmp_path, file, lambda model: model.pop('transformer.encoder.fusion_layer.0.bias'))
+    with pytest.raises(WeightsError, match=r'weights of the model are not in the file: encoder\.fusion\.fusion\.proj'):
+        convert(source, tmp_path / 'ours.pth', written_config(tmp_path, file))
+
+
+def test_weights_and_configs_of_no_detector(tmp_path):
+    file = 'detrex_stable_dino_tiny'
+    config = written_config(tmp_path, file)
+    source = changed(tmp_path, file, lambda model: model.update({name: torch.tensor(1.0) for name in list(model)}))
+    with pytest.raises(WeightsError, match='single numbers where weights of a detector have dimensions'):
+        convert(source, tmp_path / 'ours.pth', config)
+    with pytest.raises(WeightsError, match=r'retinanet.*builds a RetinaNet, but .*holds weights of detrex_stable_dino'):
+        convert(FILES / f'{file}.pth', tmp_path / 'ours.pth', 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+    source = changed(tmp_path, file, lambda model: model.pop('transformer.decoder.layers.0.norms.0.weight'))
+    with pytest.raises(WeightsError, match=r'not in the file: decoder\.layers\.0\.norms\.0\.weight'):
+        convert(source, tmp_path / 'ours.pth', config)
+    name = 'transformer.encoder.layers.0.norms.0.weight'  # which sizes are read from
+    source = changed(tmp_path, file, lambda model: model.pop(name))
+    with pytest.raises(WeightsError, match=r'lacks encoder\.layers\.0\.norms\.0\.weight, which every detector'):
+        convert(source, tmp_path / 'ours.pth', config)
+    assert not (tmp_path / 'ours.pth').exists()
+
+
+def test_a_config_of_swin_knows_its_decoders_heads(tmp_path):
+    """Not those of the backbone's stages, which stand first in it."""
+    weights = weights_of(MANIFESTS['detrex_dino_swin_t_224'])
+    converted = to_ours(Published(Path('swin.pth'), weights), 'dino/dino_swin_t_12e.py')
+    assert converted.cfg.model.neck.bias
+
+
+def test_our_own_checkpoints_tell_their_settings(tmp_path):
+    """A converted file that goes on as another detector keeps what its weights do not show."""
+    file = 'detrex_stable_dino_tiny'
+    config = written_config(tmp_path, file)
+    settings = {'model.positional_encoding.temperature': 7, 'model.positional_encoding.offset': 0.25}
+    convert(FILES / f'{file}.pth', tmp_path / 'ours.pth', config, settings=settings)
+    published = read(tmp_path / 'ours.pth')
+    assert '7' in published.meta['cfg']
+    model = to_ours(published, config).cfg.model
+    assert (model.positional_encoding.temperature, model.positional_encoding.offset) == (7, 0.25)
+    assert model.bbox_head.sigmoid_eps == model.decoder.sigmoid_eps == 1e-3
+    weights = weights_of(MANIFESTS['detrex_dn_detr_r50_dc5'])
+    first = to_ours(Published(Path('dc5.pth'), weights), dc5=True)
+    again = to_ours(Published(Path('ours.pth'), first.weights, meta=dict(cfg=text_of(first.cfg))))
+    assert again.cfg.model.backbone.type == 'DilatedResNet' and again.cfg.model.backbone.dilations[-1] == 2
 
 
 def test_unrelated_tensors(tmp_path):
