@@ -9,7 +9,6 @@ from mmdet_stable.models.dense_heads.mask_inference import ImagePredictions, Ima
 from mmdet_stable.models.detectors.mask_ground_truth import targets_with_masks
 from mmdet_stable.models.layers.denoising import centre_size_noise, flip_labels
 from tests.models.mask_dino import (
-    detector_name,
     golden_batch,
     golden_detector,
     maps_of,
@@ -185,5 +184,4 @@ def grad(model, data, name):
     """Gradient of a parameter by the reference's name."""
     part = name.split('.')[0]
     ours = our_names(data, part)[name]
-    ours = f'neck.{ours}' if part == 'pixel_decoder' else detector_name(ours)
     return reduce(getattr, ours.split('.'), model).grad
