@@ -5,6 +5,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from mmengine.config import DictAction
+
 HELP = 'export a trained detector, with a report of what the file differs by'
 NEEDED = ('onnx', 'onnxscript', 'onnxruntime')
 
@@ -34,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--images', nargs='+', type=Path, default=(), metavar='FILE', help='pictures to check on')
     parser.add_argument('--ann-file', type=Path, metavar='JSON', help='measure COCO AP of file and model on these')
     parser.add_argument('--img-dir', type=Path, help='where their pictures lie (default: beside the file)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the config'
+    )
     parser.add_argument('--with-runtime', action='store_true', help='write the runtime, one Python file, beside it')
 
 
@@ -50,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(size, args.padded, args.sampling, args.fp16, args.nms, args.opset)
     evidence = Evidence(args.images, args.ann_file, args.img_dir)
     try:
-        source = load(args.config, args.checkpoint, settings)
+        source = load(args.config, args.checkpoint, settings, args.cfg_options)
         print(*export(source, args.to, args.out, evidence, args.with_runtime), sep='\n')
     except (ExportError, ModelError, PictureError, FileNotFoundError) as error:
         print(f'{type(error).__name__}: {error}', file=sys.stderr)

@@ -53,14 +53,16 @@ class Source(NamedTuple):
     settings: Settings
 
 
-def load(config: str, checkpoint: str, settings: Settings) -> Source:
-    """Build the detector of a config and load its weights.
+def load(config: str, checkpoint: str, settings: Settings, changes: Optional[Dict[str, Any]] = None) -> Source:
+    """Build the detector of a config, with the ``changes`` of its settings, and load its weights.
 
     Raises:
         ExportError: for what cannot be exported.
     """
     register_all_modules()
     cfg = Config.fromfile(config)
+    cfg.merge_from_dict(changes or {})
+    cfg.model.train_cfg = None  # nothing is matched
     model = init_detector(cfg, checkpoint, device='cpu')
     return source_of(model, cfg, model.dataset_meta['classes'], settings)
 
@@ -128,7 +130,7 @@ def write_checked(source: Source, model: onnx.ModelProto, path: Path, evidence: 
 
 def _export_torch(source: Source, path: Path, evidence: Evidence) -> List[str]:
     if source.settings.fp16 or evidence.ann_file is not None:
-        raise ExportError('--fp16 and --ann-file are for --to onnx')
+        raise ExportError('--fp16 and --ann-file are for --to onnx alone')
     program = onnx_file.exported_program(source.module, source.settings)
     torch.export.save(program, path.with_suffix('.pt2'), extra_files={'metadata.json': json.dumps(source.metadata)})
     path.with_suffix('.pt2').replace(path)
@@ -156,7 +158,9 @@ def check(
     for inds in batches([part.pixels.shape[:2] for part in prepared], source.module.padded):
         images, sizes = runtime.batch_of(source.metadata, [prepared[index] for index in inds])
         found = outputs(images, sizes)
-        difference = compare(source.module, source.detector, torch.from_numpy(images), torch.from_numpy(sizes), found)
+        difference = compare(
+            source.module, source.detector, torch.from_numpy(images), torch.from_numpy(sizes), found, allowed.ties
+        )
         differences.append(difference)
         lines.append(difference.line())
         problems += [f'{lines[-1]}: {problem}' for problem in difference.problems(allowed)]

@@ -7,15 +7,16 @@ reads sizes of maps from tensors and sizes of images from data samples, which an
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
+from mmdet.models.dense_heads import DeformableDETRHead
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmdet_stable.models.dense_heads.mask_dino_head import MaskDINOHead
-from mmdet_stable.models.dense_heads.stable_heads import LayerwiseHead, SharedLayersHead
+from mmdet_stable.models.dense_heads.stable_heads import SharedLayersHead
 from mmdet_stable.models.detectors import DNDETR, DNConditionalDETR, MaskDINO
 from mmdet_stable.models.detectors.base import StableDetector
 from mmdet_stable.models.detectors.deformable import DeformableDetector
-from mmdet_stable.models.layers import PixelDecoderOutputs, level_sizes, level_starts
+from mmdet_stable.models.layers import PixelDecoderOutputs, level_sizes, level_starts, refined_boxes
 
 from .errors import ExportError
 
@@ -46,11 +47,13 @@ def check_exportable(detector: Any) -> None:
             'checkpoints'
         )
     head = detector.bbox_head
-    if not isinstance(head, (LayerwiseHead, SharedLayersHead, MaskDINOHead)):
+    if not isinstance(head, (DeformableDETRHead, SharedLayersHead, MaskDINOHead)):
         raise ExportError(
-            f'bbox_head.type={type(head).__name__!r}: exported are the heads of this package; '
-            f'"Stable{type(head).__name__}" loads the same weights'
+            f'bbox_head.type={type(head).__name__!r}: exported are the heads of this package, and those of mmdet that '
+            'are derived from DeformableDETRHead'
         )
+    if not (isinstance(head, MaskDINOHead) or head.loss_cls.use_sigmoid):
+        raise ExportError('bbox_head.loss_cls.use_sigmoid=False: exported are heads that score each class by a sigmoid')
     preprocessor = detector.data_preprocessor
     if not getattr(preprocessor, '_enable_normalize', False):
         raise ExportError('model.data_preprocessor: give it mean and std, [0, 0, 0] and [1, 1, 1] for none')
@@ -82,9 +85,11 @@ def last_layer(detector: Any, features: Any, outside: Optional[Tensor]) -> LastL
     if isinstance(head, MaskDINOHead):
         logits, boxes, embeddings = head(states[-1:], references[-2:], outputs['norm'], outputs['mask_features'])
         return LastLayer(logits[-1], boxes[-1], embeddings[-1], outputs['mask_features'])
-    if isinstance(head, LayerwiseHead):
+    if isinstance(head, DeformableDETRHead):
         last = states.shape[0] - 1
-        return LastLayer(*head.forward_layer(last, states[last], references[last]))
+        eps = getattr(head, 'sigmoid_eps', 1e-5)  # mmdet's
+        boxes = refined_boxes(head.reg_branches[last], states[last], references[last], eps)
+        return LastLayer(head.cls_branches[last](states[last]), boxes)
     of_last = references if references.dim() == 3 else references[-1:]
     logits, boxes = head(states[-1:], of_last)
     return LastLayer(logits[-1], boxes[-1])

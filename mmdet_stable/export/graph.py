@@ -7,10 +7,12 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor, nn
 
 from mmdet_stable.models.detectors import MaskDINO
-from mmdet_stable.models.layers import DeformableAttention, best_tokens
+from mmdet_stable.models.detectors.deformable import DeformableDetector
+from mmdet_stable.models.layers import DeformableAttention
 
 from .flow import LastLayer, check_exportable, last_layer
 from .nms import survivors
+from .recorders import StartingBoxes, TokenSelection
 from .sampling import SAMPLINGS
 
 
@@ -25,6 +27,7 @@ class Detections(NamedTuple):
         queries: (B, N) int64, which query each detection is of. For the check of the file.
         tokens: (B, Q) int64, from which token of the encoder each query starts. For the check; two-stage detectors'
             alone.
+        starts: (B, Q, 4) boxes before the sigmoid, at which the decoder starts. For the check; MaskDINO's alone.
     """
 
     boxes: Tensor
@@ -33,33 +36,14 @@ class Detections(NamedTuple):
     masks: Optional[Tensor]
     queries: Tensor
     tokens: Optional[Tensor]
+    starts: Optional[Tensor]
 
     def named(self) -> Dict[str, Tensor]:
         """Those that there are."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
-FOR_CHECKS = ('queries', 'tokens')
-
-
-class TokenSelection:
-    """Chooses the encoder's best tokens, or the given ones, and remembers what it was asked and has answered.
-
-    Attributes:
-        given: (B, Q) int64, the tokens to choose; None for the best.
-        scores: (B, N) of the last call.
-        chosen: (B, Q) int64 of the last call; None before one, and for detectors that choose none.
-    """
-
-    def __init__(self, given: Optional[Tensor] = None) -> None:
-        self.given = given
-        self.scores: Optional[Tensor] = None
-        self.chosen: Optional[Tensor] = None
-
-    def __call__(self, scores: Tensor, num_queries: int) -> Tensor:
-        self.scores = scores
-        self.chosen = best_tokens(scores, num_queries) if self.given is None else self.given
-        return self.chosen
+FOR_CHECKS = ('queries', 'tokens', 'starts')
 
 
 class ExportableDetector(nn.Module):
@@ -108,9 +92,11 @@ class ExportableDetector(nn.Module):
         Returns:
             see :class:`Detections`.
         """
-        selection = TokenSelection()
-        if hasattr(self.detector, 'selection'):
+        selection, boxes = TokenSelection(), StartingBoxes()
+        if isinstance(self.detector, DeformableDetector):
             self.detector.selection = selection
+        if isinstance(self.detector, MaskDINO):
+            self.detector.first_boxes = boxes
         assert (sizes is not None) == self.padded
         outside = None if sizes is None else outside_of(sizes, images.shape[-2], images.shape[-1])
         features = self.detector.extract_feat(self.normalised(images, outside))
@@ -121,7 +107,7 @@ class ExportableDetector(nn.Module):
             ones = found.boxes_cxcywh.new_ones(images.shape[0])
             heights, widths = ones * images.shape[-2], ones * images.shape[-1]
         whwh = torch.stack([widths, heights, widths, heights], 1)[:, None]
-        return self.best(found, whwh, selection.chosen).named()
+        return self.best(found, whwh)._replace(tokens=selection.chosen, starts=boxes.found).named()
 
     def normalised(self, images: Tensor, outside: Optional[Tensor]) -> Tensor:
         """The network's input, (B, 3, H, W) float32."""
@@ -129,7 +115,7 @@ class ExportableDetector(nn.Module):
         images = (images.float() - self.mean) / self.std
         return images if outside is None else images.masked_fill(outside[:, None], self.pad_value)
 
-    def best(self, found: LastLayer, whwh: Tensor, tokens: Optional[Tensor]) -> Detections:
+    def best(self, found: LastLayer, whwh: Tensor) -> Detections:
         """The best (query, class) pairs; ``whwh`` (B, 1, 4) is the size in pixels by which boxes are normalised."""
         scores = self.class_scores(found.logits)
         num_classes = scores.shape[-1]
@@ -149,7 +135,7 @@ class ExportableDetector(nn.Module):
                 kept = survivors(boxes, labels, self.nms)
                 scores, order = (scores * kept).topk(number, 1)
                 boxes, labels, queries = _taken(boxes, order), labels.gather(1, order), queries.gather(1, order)
-        return Detections(boxes, scores, labels, masks, queries, tokens)
+        return Detections(boxes, scores, labels, masks, queries, None, None)
 
     def class_scores(self, logits: Tensor) -> Tensor:
         """(B, Q, C) in [0, 1]."""

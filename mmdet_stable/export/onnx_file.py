@@ -48,6 +48,8 @@ def onnx_model(program: torch.export.ExportedProgram, settings: Settings) -> onn
 
     It goes through the current exporter of torch, in float32; ``settings.fp16`` is applied here, too.
     """
+    for node in program.graph.nodes:
+        node.meta.pop('from_node', None)  # its history, which torch would copy again and again
     names = list(program.call_spec.out_spec.context)
     logger = logging.getLogger('torch.onnx')
     level = logger.level

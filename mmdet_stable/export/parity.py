@@ -3,10 +3,11 @@
 Both see the same pixels. Two rankings lie between input and detections, and near ties in them may turn out either way:
 which tokens of the encoder become queries, and which detections are the best. So each ranking is checked for being a
 right one up to ties, and everything else is compared behind it: the detector decodes the tokens that the file chose,
-and each detection is compared with what the detector says about the same query and class.
+in MaskDINO from the boxes that it found around their masks, and each detection is compared with what the detector says
+about the same query and class.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from torch.nn.functional import pad
 
 from .errors import ExportError
 from .flow import LastLayer
-from .graph import ExportableDetector, TokenSelection
+from .graph import ExportableDetector
+from .recorders import StartingBoxes, TokenSelection
 
 
 class Tolerance(NamedTuple):
@@ -72,17 +74,14 @@ class Difference(NamedTuple):
 
 
 def reference(
-    detector: Any, images: Tensor, sizes: Tensor, tokens: Optional[Tensor]
-) -> Tuple[LastLayer, Optional[Tensor]]:
+    detector: Any, images: Tensor, sizes: Tensor, selection: TokenSelection, starts: StartingBoxes
+) -> LastLayer:
     """What a detector says by mmdet's own flow, as in ``predict``.
 
     Args:
         images: (B, 3, H, W) uint8 RGB.
         sizes: (B, 2) height and width of the pictures in them.
-        tokens: (B, Q) which the queries start from; None for detectors that choose none.
-
-    Returns:
-        the last layer's predictions, and the scores (B, N) of all tokens.
+        selection, starts: given what the file has chosen, where it chooses; they remember whether that is right.
     """
     preprocessor = detector.data_preprocessor
     order = slice(None) if preprocessor._channel_conversion else slice(None, None, -1)
@@ -93,18 +92,24 @@ def reference(
         part = (part[list(range(3))[order]] - preprocessor.mean) / preprocessor.std
         pixels.append(pad(part, (0, frame[1] - width, 0, frame[0] - height), value=preprocessor.pad_value))
         samples.append(DetDataSample(metainfo=dict(img_shape=(height, width), batch_input_shape=frame)))
-    selection = TokenSelection(tokens)
-    if tokens is not None:
+    if selection.given is not None:
         detector.selection = selection
+    if starts.given is not None:
+        detector.first_boxes = starts
     with torch.no_grad():
         outputs = detector.forward_transformer(detector.extract_feat(torch.stack(pixels)), samples)
         found = detector.bbox_head(**outputs)
     masks = (found[2][-1], outputs['mask_features']) if len(found) == 3 else ()
-    return LastLayer(found[0][-1], found[1][-1], *masks), selection.scores
+    return LastLayer(found[0][-1], found[1][-1], *masks)
 
 
 def compare(
-    module: ExportableDetector, detector: Any, images: Tensor, sizes: Tensor, found: Dict[str, np.ndarray]
+    module: ExportableDetector,
+    detector: Any,
+    images: Tensor,
+    sizes: Tensor,
+    found: Dict[str, np.ndarray],
+    near_tie: float = FP32.ties,
 ) -> Difference:
     """The outputs of a file, those for checks included, beside those of the detector.
 
@@ -113,6 +118,7 @@ def compare(
         detector: the same detector, which samples in its own way.
         images, sizes: see :func:`reference`.
         found: outputs of the file by name.
+        near_tie: see :class:`Tolerance`.
 
     Raises:
         ExportError: for detections that cannot be compared, e.g. the same one twice, or a wrong NMS.
@@ -120,9 +126,8 @@ def compare(
     outputs = {name: torch.from_numpy(values) for name, values in found.items()}
     if not all(value.isfinite().all() for value in outputs.values() if value.is_floating_point()):
         raise ExportError('the file computes numbers that are not finite')
-    tokens = outputs.get('tokens')
-    wanted, token_scores = reference(detector, images, sizes, tokens)
-    ties = 0.0 if tokens is None or token_scores is None else _shortfall(token_scores, tokens)
+    selection, starts = TokenSelection(outputs.get('tokens')), StartingBoxes(outputs.get('starts'), near_tie)
+    wanted = reference(detector, images, sizes, selection, starts)
     scores = module.class_scores(wanted.logits)
     queries, labels = outputs['queries'], outputs['labels']
     pairs = queries * scores.shape[-1] + labels
@@ -148,15 +153,8 @@ def compare(
     difference = (outputs['boxes'] - boxes).abs().max().item()
     masks = _mask_difference(wanted, queries, outputs['masks']) if module.has_masks else 0.0
     batch, _, height, width = images.shape
-    return Difference(batch, height, width, difference, max(score, missed), ties, masks)
-
-
-def _shortfall(scores: Tensor, inds: Tensor) -> float:
-    """By how much the chosen of the scores (B, N) are worse than the best as many, rank by rank, relative to the
-    largest."""
-    chosen = scores.gather(1, inds)
-    best = scores.topk(chosen.shape[1], 1).values
-    return ((best - chosen).abs().max() / scores.abs().max()).item()
+    difference = max(difference, starts.excess * max(height, width))
+    return Difference(batch, height, width, difference, max(score, missed), selection.shortfall(), masks)
 
 
 def _check_nms(boxes: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, threshold: float) -> None:

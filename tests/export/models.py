@@ -6,7 +6,7 @@ from typing import NamedTuple, Optional
 
 import onnx
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from mmdet_stable.export import Evidence, Settings, Source, source_of
 from mmdet_stable.export.exporting import write_checked
@@ -36,6 +36,8 @@ def tiny_config(config: str, nms: Optional[float] = None) -> Config:
     model.bbox_head.num_classes = len(CLASSES)
     encoder = model.neck.encoder if 'encoder' in model.neck else model.encoder
     encoder.num_layers = 1
+    if model.get('num_feature_levels', 1) > 1:
+        two_levels(model)
     model.test_cfg.pop('nms', None)
     if nms is not None:
         model.test_cfg.nms = dict(type='nms', iou_threshold=nms)
@@ -43,6 +45,15 @@ def tiny_config(config: str, nms: Optional[float] = None) -> Config:
         if transform.type == 'Resize':
             transform.scale = (160, 128)
     return cfg
+
+
+def two_levels(model: ConfigDict) -> None:
+    """Let a deformable detector see the first of its maps of the backbone, and one of half its size."""
+    model.num_feature_levels = 2
+    model.backbone.out_indices = model.backbone.out_indices[:1]
+    model.neck.update(in_channels=model.neck.in_channels[:1], num_outs=2)
+    model.encoder.layer_cfg.self_attn_cfg.num_levels = 2
+    model.decoder.layer_cfg.cross_attn_cfg.num_levels = 2
 
 
 def lively(model: torch.nn.Module) -> torch.nn.Module:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmdet_stable.models.layers import (
     DinoDecoder,
+    FirstBoxes,
     LevelSizes,
     PixelDecoderOutputs,
     initial_boxes,
@@ -51,6 +52,7 @@ class MaskDINO(DeformableDetector):
     """
 
     class_agnostic_encoder = False
+    first_boxes: FirstBoxes = staticmethod(initial_boxes)  # where the decoder starts; an export records it
     neck: Any
 
     def __init__(
@@ -149,7 +151,7 @@ class MaskDINO(DeformableDetector):
                 tokens, proposals, predictor.cls, predictor.reg, self.num_matching_queries, self.selection
             )
             encoder = predictor.predict_tokens(self.decoder.norm, selected)
-            boxes_unact = initial_boxes(
+            boxes_unact = self.first_boxes(
                 selected.boxes_unact, encoder.mask_embeddings[0], mask_features, self.initialize_box_type
             )
             query = selected.content.detach()

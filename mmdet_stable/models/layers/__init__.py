@@ -6,7 +6,7 @@ from .denoising import DenoisingQueries, DNQueryGenerator, denoising_queries, ma
 from .level_sizes import LevelSizes, level_sizes, level_starts, sizes_on_device, sizes_on_host
 from .mask_boxes import boxes_of_masks, masks_to_xyxy
 from .mask_dino_pixel_decoder import MaskDINOPixelDecoder, PixelDecoderOutputs
-from .mask_dino_queries import SelectedTokens, initial_boxes, select_tokens
+from .mask_dino_queries import FirstBoxes, SelectedTokens, initial_boxes, select_tokens
 from .memory_fusion_encoder import MemoryFusionEncoder
 from .proposals import Selection, anchors_unact, best_tokens, with_enough_tokens
 from .self_attention import FusedConditionalAttention, SelfAttention
@@ -24,6 +24,7 @@ __all__ = [
     'DeformableDecoderLayer',
     'DenoisingQueries',
     'DinoDecoder',
+    'FirstBoxes',
     'FusedConditionalAttention',
     'LevelSizes',
     'MaskDINOPixelDecoder',

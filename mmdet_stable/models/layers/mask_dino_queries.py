@@ -11,6 +11,7 @@ from .mask_boxes import BOX_TYPES, boxes_of_masks
 from .proposals import Selection, best_tokens
 
 Branch = Callable[[Tensor], Tensor]
+FirstBoxes = Callable[[Tensor, Tensor, Tensor, str], Tensor]  # see initial_boxes
 LOGIT_EPS = 1e-5  # of every inverse sigmoid of MaskDINO; DINO has 1e-3
 
 
