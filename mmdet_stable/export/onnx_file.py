@@ -1,10 +1,11 @@
 """From the module to a file in ONNX, and from one precision to the other."""
 
+import contextlib
 import json
 import logging
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 import onnx
@@ -37,10 +38,25 @@ def dynamic_shapes(module: ExportableDetector, settings: Settings) -> Tuple[Dict
 
 def exported_program(module: ExportableDetector, settings: Settings) -> torch.export.ExportedProgram:
     """The module as torch's exported program, which runs without mmdet."""
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        inputs = example(module, settings)
+    inputs = example(module, settings)
+    with torch.no_grad(), quiet():
         return torch.export.export(module, inputs, dynamic_shapes=dynamic_shapes(module, settings), strict=False)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep to themselves what torch and onnxscript say about every node, and about torchvision, which is not needed."""
+    loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript')]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
 
 
 def onnx_model(program: torch.export.ExportedProgram, settings: Settings) -> onnx.ModelProto:
@@ -51,17 +67,10 @@ def onnx_model(program: torch.export.ExportedProgram, settings: Settings) -> onn
     for node in program.graph.nodes:
         node.meta.pop('from_node', None)  # its history, which torch would copy again and again
     names = list(program.call_spec.out_spec.context)
-    logger = logging.getLogger('torch.onnx')
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # of torchvision, which is not needed
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            written = torch.onnx.export(
-                program, dynamo=True, opset_version=settings.opset, output_names=names, verbose=False
-            )
-    finally:
-        logger.setLevel(level)
+    with torch.no_grad(), quiet():
+        written = torch.onnx.export(
+            program, dynamo=True, opset_version=settings.opset, output_names=names, verbose=False
+        )
     assert written is not None
     model = written.model_proto
     for info in list(model.graph.value_info):  # names of symbols, hundreds of them, that nobody reads

@@ -17,6 +17,8 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 from torch.nn.functional import pad
 
+from mmdet_stable.models.layers import best_tokens, initial_boxes
+
 from .errors import ExportError
 from .flow import LastLayer
 from .graph import ExportableDetector
@@ -96,9 +98,12 @@ def reference(
         detector.selection = selection
     if starts.given is not None:
         detector.first_boxes = starts
-    with torch.no_grad():
-        outputs = detector.forward_transformer(detector.extract_feat(torch.stack(pixels)), samples)
-        found = detector.bbox_head(**outputs)
+    try:
+        with torch.no_grad():
+            outputs = detector.forward_transformer(detector.extract_feat(torch.stack(pixels)), samples)
+            found = detector.bbox_head(**outputs)
+    finally:
+        detector.selection, detector.first_boxes = best_tokens, initial_boxes
     masks = (found[2][-1], outputs['mask_features']) if len(found) == 3 else ()
     return LastLayer(found[0][-1], found[1][-1], *masks)
 
