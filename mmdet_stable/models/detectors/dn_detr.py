@@ -61,7 +61,7 @@ class DNDETR(StableDetector, DABDETR):
             anchors = anchors.repeat(self.num_patterns, 1)
             content = content + self.patterns.weight.repeat_interleave(self.num_queries, 0)
         queries = dict(query=content, query_pos=anchors)
-        return dict({name: value.expand(len(memory), -1, -1) for name, value in queries.items()}, memory=memory), {}
+        return dict({name: value.expand(memory.shape[0], -1, -1) for name, value in queries.items()}, memory=memory), {}
 
     def denoising_positions(self, boxes_unact: Tensor) -> Dict[str, Tensor]:
         return dict(query_pos=boxes_unact)
@@ -118,7 +118,7 @@ class DNConditionalDETR(StableDetector, ConditionalDETR):
 
     def pre_decoder(self, memory: Tensor) -> Tuple[Dict[str, Tensor], Dict[str, Any]]:
         """Learned positions, with the embedding of "unknown" as their content, or zeros without the indicator."""
-        position = self.query_embedding.weight.expand(len(memory), -1, -1)
+        position = self.query_embedding.weight.expand(memory.shape[0], -1, -1)
         content = self.dn_query_generator.unknown_content.expand_as(position)
         return dict(query=content, query_pos=position, memory=memory), {}
 
