@@ -52,6 +52,8 @@ setup(
     install_requires=dependencies,
     extras_require={
         'demo': ['scikit-learn>=1.3'],
+        'slicing': ['sahi>=0.12,<0.13'],
+        'supervision': ['supervision>=0.25'],
         'dev': ['pytest>=8', 'hypothesis>=6', 'scikit-learn>=1.3', *lint],
     },
     classifiers=[
