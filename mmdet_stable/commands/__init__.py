@@ -1,7 +1,7 @@
 """The commands of ``python -m mmdet_stable``: one module each, with ``HELP``, ``add_arguments`` and ``run``."""
 
-from . import configs, convert, predict, weights
+from . import configs, convert, evaluate, predict, weights
 
-COMMANDS = {'configs': configs, 'convert': convert, 'predict': predict, 'weights': weights}
+COMMANDS = {'configs': configs, 'convert': convert, 'evaluate': evaluate, 'predict': predict, 'weights': weights}
 
 __all__ = ['COMMANDS']
