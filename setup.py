@@ -51,6 +51,9 @@ setup(
     python_requires='>=3.9',
     install_requires=dependencies,
     extras_require={
+        'export': ['onnx>=1.23', 'onnxscript>=0.7', 'onnxruntime>=1.31'],
+        'runtime': ['numpy', 'onnxruntime>=1.31', 'opencv-python-headless'],
+        'server': ['fastapi>=0.165', 'uvicorn', 'python-multipart', 'pillow'],
         'demo': ['scikit-learn>=1.3'],
         'slicing': ['sahi>=0.12,<0.13'],
         'supervision': ['supervision>=0.25'],

@@ -129,8 +129,8 @@ def operator_findings(cuda: bool) -> Iterator[Finding]:
         if cuda:
             yield 'deformable attention, CUDA', *cuda_operator()
         return
-    current = file.read_bytes() == (ROOT / 'mmdet_stable' / 'operators' / '_ext.py').read_bytes()
-    fix = None if current else f'these are not the operators of {ROOT}: {versions.REINSTALL}'
+    current = file.read_bytes() == (PACKAGE / 'operators' / '_ext.py').read_bytes()
+    fix = None if current else f'these are not the operators of {PACKAGE}: {versions.REINSTALL}'
     yield 'operators (mmcv._ext)', f'in torch, {file}', fix
     if cuda:
         yield 'operators on this GPU', f'in torch, not timed on a GPU; compiled ones: {versions.COMPILED_MMCV}', None

@@ -1,6 +1,5 @@
 # ADE20K and Cityscapes for semantic segmentation; a config takes `_base_.ade20k_train_dataloader` and so on.
-# As in the released code but for the crops, which there hold at most 75 percent of one class. Maps of Cityscapes are
-# those that its own scripts make: `gtFine_labelTrainIds.png`.
+# As in the released code. Maps of Cityscapes are those that its own scripts make: `gtFine_labelTrainIds.png`.
 semantic_meta_keys = ('img_path', 'ori_shape', 'img_shape', 'scale_factor')
 ade20k_size, cityscapes_size = (512, 512), (512, 1024)  # height, width
 ade20k_seg = dict(type='LoadAnnotations', with_bbox=False, with_mask=False, with_seg=True, reduce_zero_label=True)
@@ -12,47 +11,35 @@ semantic_jitter = dict(
     saturation_range=(0.5, 1.5),
     hue_delta=18,
 )
-semantic_ratios = [0.1 * ratio for ratio in range(5, 21)]
-ade20k_train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    ade20k_seg,
-    dict(
-        type='RandomChoiceResize',
-        scales=[int(512 * ratio) for ratio in semantic_ratios],
-        resize_type='ResizeShortestEdge',
-        max_size=2048,
-    ),
-    dict(type='RandomCrop', crop_size=ade20k_size, allow_negative_crop=True),
-    semantic_jitter,
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs', meta_keys=semantic_meta_keys),
-]
-cityscapes_train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    cityscapes_seg,
-    dict(
-        type='RandomChoiceResize',
-        scales=[int(1024 * ratio) for ratio in semantic_ratios],
-        resize_type='ResizeShortestEdge',
-        max_size=4096,
-    ),
-    dict(type='RandomCrop', crop_size=cityscapes_size, allow_negative_crop=True),
-    semantic_jitter,
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs', meta_keys=semantic_meta_keys),
-]
-ade20k_test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    ade20k_seg,
-    dict(type='PackDetInputs', meta_keys=semantic_meta_keys),
-]
-cityscapes_test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 1024), keep_ratio=True),
-    cityscapes_seg,
-    dict(type='PackDetInputs', meta_keys=semantic_meta_keys),
-]
+
+
+# The shorter side of an image is 0.5 to 2 times the crop's width.
+def semantic_train_pipeline(annotations, crop_size):
+    height, width = crop_size
+    shorter_sides = [int(0.1 * ratio * width) for ratio in range(5, 21)]
+    return [
+        dict(type='LoadImageFromFile'),
+        annotations,
+        dict(
+            type='RandomChoiceResize',
+            scales=shorter_sides,
+            resize_type='ResizeShortestEdge',
+            max_size=4 * width,
+        ),
+        dict(type='SemanticRandomCrop', crop_size=(width, height)),
+        semantic_jitter,
+        dict(type='RandomFlip', prob=0.5),
+        dict(type='PackDetInputs', meta_keys=semantic_meta_keys),
+    ]
+
+
+def semantic_test_pipeline(annotations, crop_size):
+    return [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(2048, crop_size[1]), keep_ratio=True),
+        annotations,
+        dict(type='PackDetInputs', meta_keys=semantic_meta_keys),
+    ]
 
 
 # 255 is no class.
@@ -68,14 +55,14 @@ ade20k_train = dict(
     type='ADE20KSegDataset',
     data_root=ade20k_root,
     data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
-    pipeline=ade20k_train_pipeline,
+    pipeline=semantic_train_pipeline(ade20k_seg, ade20k_size),
     _delete_=True,
 )
 ade20k_val = dict(
     type='ADE20KSegDataset',
     data_root=ade20k_root,
     data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
-    pipeline=ade20k_test_pipeline,
+    pipeline=semantic_test_pipeline(ade20k_seg, ade20k_size),
     _delete_=True,
 )
 cityscapes_names = (
@@ -93,12 +80,12 @@ cityscapes = dict(
 cityscapes_train = dict(
     cityscapes,
     data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-    pipeline=cityscapes_train_pipeline,
+    pipeline=semantic_train_pipeline(cityscapes_seg, cityscapes_size),
 )
 cityscapes_val = dict(
     cityscapes,
     data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
-    pipeline=cityscapes_test_pipeline,
+    pipeline=semantic_test_pipeline(cityscapes_seg, cityscapes_size),
 )
 endless = dict(type='InfiniteSampler', shuffle=True)
 ade20k_train_dataloader = dict(sampler=endless, batch_sampler=None, dataset=ade20k_train)

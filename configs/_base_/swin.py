@@ -1,5 +1,8 @@
 # Swin-T, -S and -B with the ImageNet weights that published detectors start from, and Swin-L of window 7, as H-DETR has
-# it; swin_l.py has the one of window 12. A config takes `_base_.swin_t` and so on as its backbone.
+# it; swin_l.py has the one of window 12. A config takes `_base_.swin_t` and so on as its backbone, and
+# `_base_.swin_l_norms` as parameters with settings of their own, as names of blocks that are not there do nothing.
+_base_ = 'swin_l.py'
+
 swin_storage = 'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/'
 swin_t = dict(
     type='SwinTransformer',
@@ -25,7 +28,7 @@ swin_b = dict(
     embed_dims=128,
     num_heads=[4, 8, 16, 32],
     window_size=12,
-    init_cfg=dict(type='Pretrained', checkpoint=swin_storage + 'swin_base_patch4_window12_384_22k.pth'),
+    init_cfg=dict(type='Pretrained', checkpoint=swin_storage + 'swin_base_patch4_window12_384_22kto1k.pth'),
 )
 swin_l_window_7 = dict(
     swin_s,

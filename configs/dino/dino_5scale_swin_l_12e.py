@@ -5,3 +5,4 @@ model = dict(
     backbone=dict(_delete_=True, **{**_base_.swin_l, 'out_indices': (0, 1, 2, 3)}),
     neck=dict(in_channels=[192, 384, 768, 1536]),
 )
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=_base_.swin_l_norms))

@@ -1,27 +1,42 @@
 """Boxes in images: detected, and to be detected."""
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
+from mmdet.structures.mask import BaseInstanceMasks, encode_mask_results
 from mmengine.structures import InstanceData
 
 
 class Boxes(NamedTuple):
-    """Boxes in one image: (N, 4) absolute xyxy, (N,) labels, and (N,) scores, which ground truth has not."""
+    """Boxes in one image, and masks where there are some.
+
+    Attributes:
+        boxes_xyxy: (N, 4) in pixels.
+        labels: (N,).
+        scores: (N,), which ground truth has not.
+        masks: N run-lengths as pycocotools makes them, because masks of a whole test set would not fit into memory.
+    """
 
     boxes_xyxy: np.ndarray
     labels: np.ndarray
     scores: Optional[np.ndarray] = None
+    masks: Optional[Sequence[dict]] = None
+
+    def where(self, keep: np.ndarray) -> 'Boxes':
+        """Those for which ``keep``, (N,) bool, is true."""
+        return Boxes(
+            self.boxes_xyxy[keep],
+            self.labels[keep],
+            None if self.scores is None else self.scores[keep],
+            None if self.masks is None else [self.masks[index] for index in np.flatnonzero(keep).tolist()],
+        )
 
     def above(self, threshold: float) -> 'Boxes':
         """The boxes whose score reaches a threshold; all where there are no scores."""
-        if self.scores is None:
-            return self
-        keep = self.scores >= threshold
-        return Boxes(self.boxes_xyxy[keep], self.labels[keep], self.scores[keep])
+        return self if self.scores is None else self.where(self.scores >= threshold)
 
 
 @torch.no_grad()
@@ -36,7 +51,14 @@ def boxes_of(instances: InstanceData) -> Boxes:
         get_box_tensor(instances.bboxes).cpu().numpy(),
         instances.labels.cpu().numpy(),
         instances.scores.cpu().numpy() if 'scores' in instances else None,
+        run_lengths(instances.masks) if 'masks' in instances else None,
     )
+
+
+def run_lengths(masks: Union[torch.Tensor, BaseInstanceMasks]) -> List[dict]:
+    """N predicted (N, H, W) or annotated masks, as pycocotools keeps them."""
+    pixels = masks.to_ndarray() if isinstance(masks, BaseInstanceMasks) else masks.cpu().numpy()
+    return encode_mask_results(pixels)
 
 
 def right_and_found(truth: Boxes, detected: Boxes, min_iou: float = 0.5) -> Tuple[np.ndarray, np.ndarray]:

@@ -5,10 +5,13 @@ from typing import Iterable, List, Optional, Sequence, Tuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from pycocotools import mask as run_lengths
 
 COLOURS = ('#4d4d4d', '#d62728', '#1f77b4', '#2ca02c', '#ff7f0e', '#9467bd', '#8c564b', '#e377c2')
+MASK_OPACITY = 0.4
 BOX_COLOURS = (
     '#e6194b',
     '#4363d8',
@@ -57,6 +60,22 @@ def show_image(axes: Axes, image: np.ndarray, title: str = '') -> None:
     axes.set_title(title, fontsize=8)
     axes.set_axis_off()
     axes.set(xlim=(0, width), ylim=(height, 0))
+
+
+def draw_masks(axes: Axes, masks: Optional[Sequence[dict]], colours: Sequence[str]) -> None:
+    """Masks as translucent areas, of sources that have masks.
+
+    Args:
+        masks: N run-lengths of the image's size, the first of which lie on top; None for no masks.
+        colours: N.
+    """
+    if not masks:
+        return
+    height, width = masks[0]['size']
+    overlay = np.zeros((height, width, 4))
+    for mask, colour in reversed(list(zip(masks, colours))):
+        overlay[run_lengths.decode(mask).astype(bool)] = to_rgba(colour, MASK_OPACITY)
+    axes.imshow(overlay, interpolation='nearest', extent=(0, width, height, 0))
 
 
 def draw_boxes(

@@ -6,7 +6,7 @@ import numpy as np
 
 from mmdet_stable.evaluation.detections import Boxes, right_and_found
 
-from .canvas import bare_panel, box_colours, draw_boxes, image_panels, show_image
+from .canvas import bare_panel, box_colours, draw_boxes, draw_masks, image_panels, show_image
 from .output import Output
 
 FONTSIZE = 9  # legible also where the panel is as narrow as a phone
@@ -35,7 +35,9 @@ def plot_detections(
         for column, (name, boxes) in enumerate(found.items()):
             axes = panels[row * len(found) + column]
             show_image(axes, image, name if row == 0 else '')
-            draw_boxes(axes, boxes[row].boxes_xyxy, texts_of(boxes[row], classes), box_colours(boxes[row].labels))
+            colours = box_colours(boxes[row].labels)
+            draw_masks(axes, boxes[row].masks, colours)
+            draw_boxes(axes, boxes[row].boxes_xyxy, texts_of(boxes[row], classes), colours)
     figure.savefig(output, dpi=105)
 
 
@@ -51,18 +53,22 @@ def plot_truth(image: np.ndarray, truth: Boxes, classes: Sequence[str], output: 
     """The ground truth of one image (H, W, 3), RGB, as a JPEG."""
     figure, axes = bare_panel(image)
     show_image(axes, image)
-    draw_boxes(axes, truth.boxes_xyxy, texts_of(truth, classes), [TRUTH] * len(truth.labels), fontsize=FONTSIZE)
+    colours = [TRUTH] * len(truth.labels)
+    draw_masks(axes, truth.masks, colours)
+    draw_boxes(axes, truth.boxes_xyxy, texts_of(truth, classes), colours, fontsize=FONTSIZE)
     figure.savefig(output, dpi=160, format='jpg')
 
 
 def plot_judged(image: np.ndarray, truth: Boxes, detected: Boxes, classes: Sequence[str], output: Output) -> None:
     """Detections in one image (H, W, 3), RGB, right and wrong ones, and missed ground truths, dashed; as a JPEG."""
     right, found = right_and_found(truth, detected)
-    missed = Boxes(truth.boxes_xyxy[~found], truth.labels[~found])
+    missed = truth.where(~found)
     figure, axes = bare_panel(image)
     show_image(axes, image)
+    colours = [RIGHT if good else WRONG for good in right]
+    draw_masks(axes, detected.masks, colours)
     texts = [text if good else f'\N{BALLOT X} {text}' for text, good in zip(texts_of(detected, classes), right)]
-    draw_boxes(axes, detected.boxes_xyxy, texts, [RIGHT if good else WRONG for good in right], fontsize=FONTSIZE)
+    draw_boxes(axes, detected.boxes_xyxy, texts, colours, fontsize=FONTSIZE)
     texts = [f'missed {text}' for text in texts_of(missed, classes)]
     draw_boxes(axes, missed.boxes_xyxy, texts, [MISSED] * len(texts), ['--'] * len(texts), FONTSIZE, at_bottom=True)
     figure.savefig(output, dpi=160, format='jpg')

@@ -3,19 +3,19 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from mmengine.config import DictAction
 
 from .conversion import PUBLISHERS, convert
 from .errors import WeightsError
-from .named import fetch, named_weights, table
+from .named import download, entry_of, fetch, table
 from .parity import DEFAULT_FOLDER, check_files
 
 
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``convert``; :func:`run_convert` takes them."""
-    parser.add_argument('source', nargs='?', type=Path, help='published weights, or a checkpoint of ours')
+    parser.add_argument('source', nargs='?', help='published weights, a file or a name, or a checkpoint of ours')
     parser.add_argument(
         'config', nargs='?', help='config to start from; default: the one that fits the weights. Not with --to'
     )
@@ -41,7 +41,8 @@ def run_convert(args: argparse.Namespace) -> int:
     try:
         if args.check is not None:
             files = args.check or sorted(DEFAULT_FOLDER.glob('*.npz'))
-            lines, good = check_files(files, args.source if args.check else None, args.config)
+            source, options = given_weights(args.source) if args.check and args.source else (None, {})
+            lines, good = check_files(files, source, args.config, **options)
             print(lines)
             return 0 if good else 1
         if args.out is None:
@@ -51,16 +52,32 @@ def run_convert(args: argparse.Namespace) -> int:
             source, config, out = args.source, args.config, args.out
         if source is None or out is None:
             raise WeightsError('give the file to convert and the file to write, or --check; -h explains')
-        print(convert(source, Path(out), config, args.to, args.ema, args.dc5, args.cfg_options))
+        source, options = given_weights(source)
+        options['dc5'] = args.dc5 or options.get('dc5')
+        options['settings'] = {**options.get('settings', {}), **(args.cfg_options or {})}
+        print(convert(source, Path(out), config, args.to, args.ema, **options))
     except (WeightsError, FileNotFoundError) as error:
         print(f'{type(error).__name__}: {error}', file=sys.stderr)
         return 1
     return 0
 
 
+def given_weights(source: Union[str, Path]) -> Tuple[Path, Dict[str, Any]]:
+    """The file that a path or a name of published weights stands for, and what :func:`convert` must know of it.
+
+    Raises:
+        WeightsError: see :func:`fetch`.
+    """
+    entry = entry_of(source)
+    if entry is None:
+        return Path(source), {}
+    print(f'{entry.name}: {entry.published} published by {entry.repository} ({entry.licence}), not measured by us')
+    return download(entry), dict(dc5=entry.dc5, settings=dict(entry.settings))
+
+
 def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``weights``; :func:`run_weights` takes them."""
-    parser.add_argument('name', nargs='?', choices=list(named_weights()), metavar='NAME', help='what to get')
+    parser.add_argument('name', nargs='?', metavar='NAME', help='what to get')
 
 
 def run_weights(args: argparse.Namespace) -> int:
@@ -87,7 +104,5 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument('--get', metavar='NAME', help='download and convert weights by name')
     args = parser.parse_args(argv)
     if args.list or args.get:
-        if args.get and args.get not in named_weights():
-            parser.error(f'--get {args.get}: --list shows the names')
         return run_weights(argparse.Namespace(name=args.get))
     return run_convert(args)

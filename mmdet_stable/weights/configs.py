@@ -1,6 +1,7 @@
 """The config beside converted weights: all settings without which they would not compute what they did."""
 
 import ast
+import contextlib
 from pathlib import Path
 from pprint import pformat
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
@@ -9,11 +10,26 @@ from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 
 import mmdet_stable
+from mmdet_stable.models.settings import scores_by_softmax
 
 from .errors import WeightsError
+from .families import num_classes
 from .kinds import Kind, load_kinds
 from .rules import Family
-from .sizes import DEFAULTS, Weights, backbone_name, different, num_levels, size_settings, structure_settings
+from .sizes import (
+    DEFAULTS,
+    PUBLISHED_HEADS,
+    Settings,
+    Weights,
+    backbone_name,
+    class_loss,
+    different,
+    is_mask_dino,
+    num_levels,
+    scores_background,
+    size_settings,
+    structure_settings,
+)
 
 # Where the inverse sigmoid of references is cut off: a setting of these parts of our models.
 SIGMOID_EPS = '{part}.sigmoid_eps'
@@ -26,6 +42,7 @@ OURS_FOR = {
     'HungarianAssigner': 'StableHungarianAssigner',
 }
 DC5 = 'DilatedResNet'  # dilates as torchvision's ResNet, with which DC5 weights are trained
+DC5_SETTINGS = {'strides': (1, 2, 2, 1), 'dilations': (1, 1, 1, 2), 'type': DC5}
 
 
 class Setting(NamedTuple):
@@ -62,7 +79,8 @@ def load_config(name: str) -> Config:
 
 def named_config(weights: Weights, kind: Kind) -> str:
     """The config of a kind of detector that is nearest to weights in our names."""
-    by_levels = kind.configs.get(backbone_name(weights)) or kind.configs['resnet']
+    configs = kind.by_classes.get(num_classes(weights, kind.name), kind.configs)
+    by_levels = configs.get(backbone_name(weights)) or configs['resnet']
     return by_levels.get(num_levels(weights)) or by_levels[max(by_levels)]
 
 
@@ -91,8 +109,15 @@ def kind_of_config(model: Mapping[str, Any]) -> Optional[str]:
         'DNDETR': 'dn_detr',
         'ConditionalDETR': 'conditional_detr',
         'DETR': 'detr',
+        'MaskDINO': mask_dino_kind(model),
     }
     return types.get(model['type'].rsplit('.', 1)[-1])
+
+
+def mask_dino_kind(model: Mapping[str, Any]) -> str:
+    if model.get('neck', {}).get('encoder', {}).get('fusion'):
+        return 'stable_mask_dino'
+    return 'mask_dino' if model.get('as_two_stage', True) else 'mask_dino_semantic'
 
 
 class ConfigWriter:
@@ -131,18 +156,40 @@ class ConfigWriter:
             backbone = {key.split('.')[1]: value for key, value in sizes.items() if key.startswith('backbone.')}
             self.settings.append(Setting('model.backbone', self.cfg.model.backbone.type, backbone, 'names and shapes'))
             self.cfg.model.backbone = backbone
+        if is_mask_dino(self.weights):
+            self._fit_class_loss(sizes)
         absent = {key for key in sizes if key.startswith('positional_encoding.')} - {'positional_encoding.num_feats'}
         self.set({key: value for key, value in sizes.items() if key not in absent}, 'shapes of the weights')
 
+    def _fit_class_loss(self, sizes: Settings) -> None:
+        """The loss of MaskDINO's classes tells its head whether there is one for background."""
+        loss = self.cfg.model.bbox_head.loss_cls
+        rows = sizes['bbox_head.num_classes'] + 1
+        if self._scores_otherwise() or (scores_by_softmax(loss) and len(loss.class_weight) != rows):
+            self.set({'bbox_head.loss_cls': class_loss(self.weights)}, 'shapes of the weights')
+
+    def _scores_otherwise(self) -> bool:
+        softmax = scores_by_softmax(self.cfg.model.bbox_head.get('loss_cls'))
+        return is_mask_dino(self.weights) and softmax != scores_background(self.weights)
+
+    def _num_heads(self) -> int:
+        """Heads of the decoder's attention, which shapes do not show."""
+        return int(self.args.get('nheads') or _first(self.cfg.model.decoder, 'num_heads') or PUBLISHED_HEADS)
+
+    def unseen(self) -> Settings:
+        """Settings of the model that these weights do not show, with the values of the config."""
+        shown = size_settings(self.weights, self.kind, self._num_heads())
+        names = load_kinds()[self.kind].unseen
+        return {name: self.cfg.model[name] for name in names if name not in shown and name in self.cfg.model}
+
     def misfits(self) -> List[str]:
         """Sizes in which the config differs from the weights, in words."""
-        heads = self.args.get('nheads') or _first(self.cfg.model, 'num_heads') or 8
-        sizes = size_settings(self.weights, self.kind, heads)
+        sizes = size_settings(self.weights, self.kind, self._num_heads())
         sizes = {key: value for key, value in sizes.items() if not key.endswith(('num_heads', 'pretrain_img_size'))}
-        return [
-            f'model.{key}={before!r}, but the weights need {value!r}'
-            for key, before, value in different(sizes, self.cfg.model)
-        ]
+        found = different(sizes, self.cfg.model)
+        if self._scores_otherwise():
+            found.append(('bbox_head.loss_cls', self.cfg.model.bbox_head.loss_cls, class_loss(self.weights)))
+        return [f'model.{key}={before!r}, but the weights need {value!r}' for key, before, value in found]
 
     def fit_outputs(self, family: Family, own_config: bool, dc5: bool) -> None:
         """What neither names nor shapes show: encodings of positions, cut-offs, dilation, resizing, top-k.
@@ -154,26 +201,50 @@ class ConfigWriter:
         """
         settings = family.settings
         why = f'{family.name} computes so'
-        temperature = self.args.get('pe_temperatureH', settings['temperature'])
-        if dc5 and 'pe_temperatureH' not in self.args and family.kind == 'dab_detr':
-            temperature = 20 if 'patterns.weight' in self.weights else 10
-        encoding = {'temperature': temperature, 'offset': settings['offset']}
-        self.set({f'positional_encoding.{key}': value for key, value in encoding.items()}, why)
+        if 'temperature' in settings:
+            temperature = self.args.get('pe_temperatureH', settings['temperature'])
+            if dc5 and 'pe_temperatureH' not in self.args and family.kind == 'dab_detr':
+                temperature = 20 if 'patterns.weight' in self.weights else 10
+            self.fit_encoding({'temperature': temperature, 'offset': settings['offset']}, why)
         if 'sigmoid_eps' in settings:
             self._fit_eps(settings['sigmoid_eps'], why)
         if dc5:
-            dilation = {'strides': (1, 2, 2, 1), 'dilations': (1, 1, 1, 2), 'type': DC5}
-            self.set({f'backbone.{key}': value for key, value in dilation.items()}, 'the backbone is DC5')
+            self.set({f'backbone.{key}': value for key, value in DC5_SETTINGS.items()}, 'the backbone is DC5')
         if not own_config:
-            number = self.args.get('num_select', settings.get('max_per_img', 300))
-            scores = self.cfg.model.num_queries * self.cfg.model.bbox_head.num_classes
-            self.set({'test_cfg.max_per_img': min(number, scores)}, why)
+            self.fit_detections(self.args.get('num_select', settings.get('max_per_img', 300)), why)
         if settings.get('resize'):
             self._resize_by(settings['resize'], why)
 
+    def fit_detections(self, number: int, why: str) -> None:
+        """How many detections an image has at most: no more than scores to choose from."""
+        model = self.cfg.model
+        softmax = scores_by_softmax(model.bbox_head.get('loss_cls'))
+        scores = model.num_queries * (1 if softmax else model.bbox_head.num_classes)
+        self.set({'test_cfg.max_per_img': min(number, scores)}, why)
+
     def fit_encoding(self, encoding: Mapping[str, Any], why: str) -> None:
-        """The positional encoding of weights in mmdet's names."""
+        """Temperature and offset of the positional encoding."""
         self.set({f'positional_encoding.{key}': value for key, value in encoding.items()}, why)
+
+    def fit_kept(self, model: Mapping[str, Any], own_config: bool) -> None:
+        """What neither names nor shapes show, from the config that mmengine keeps in a checkpoint.
+
+        Args:
+            model: of that config.
+            own_config: whether the user chose the config to write, whose other settings then stay.
+        """
+        why = 'the config in the checkpoint says so'
+        if 'positional_encoding' in model:
+            defaults = {key: DEFAULTS[f'positional_encoding.{key}'] for key in ('temperature', 'offset')}
+            self.fit_encoding({key: model['positional_encoding'].get(key, defaults[key]) for key in defaults}, why)
+        eps = (model.get('bbox_head') or {}).get('sigmoid_eps')
+        if eps is not None:
+            self._fit_eps(eps, why)
+        backbone = model.get('backbone') or {}
+        if 'dilations' in backbone and self.cfg.model.backbone.type in ('ResNet', DC5):
+            self.set({f'backbone.{key}': backbone[key] for key in DC5_SETTINGS if key in backbone}, why)
+        if not own_config:
+            self.set({key: model[key] for key in load_kinds()[self.kind].unseen if key in model}, why)
 
     def override(self, settings: Mapping[str, Any]) -> None:
         """Settings, by whole key of the config, that whoever converts asks for."""
@@ -227,24 +298,33 @@ def _first(node: Any, key: str) -> Any:
     return None
 
 
-def encoding_of(meta: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-    """Temperature and offset of the positional encoding in the config that mmengine keeps in a checkpoint.
+def kept_model(meta: Mapping[str, Any]) -> Dict[str, Any]:
+    """The model in the config that mmengine keeps in a checkpoint.
 
-    The text is taken as data: nothing of it is run. None where there is no such text, or it is no plain config.
+    The text is taken as data: nothing of it is run. Empty where there is no such text, or it is no plain config; what
+    is no plain data in it is None.
     """
     text = meta.get('cfg')
     if not isinstance(text, str):
-        return None
+        return {}
     try:
         tree = ast.parse(text)
-    except SyntaxError:
-        return None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and node.arg == 'positional_encoding' and isinstance(node.value, ast.Call):
-            values = {keyword.arg: keyword.value for keyword in node.value.keywords}
-            found = dict(temperature=10000, offset=0.0)
-            for key in found:
-                if key in values:
-                    found[key] = ast.literal_eval(values[key])
-            return found
+    except (SyntaxError, ValueError):  # the latter for null bytes
+        return {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'model':
+            model = _plain(node.value)
+            return model if isinstance(model, dict) else {}
+    return {}
+
+
+def _plain(node: ast.AST) -> Any:
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and not node.args:
+        return {keyword.arg: _plain(keyword.value) for keyword in node.keywords if keyword.arg}
+    if isinstance(node, ast.Dict):
+        return {_plain(key): _plain(value) for key, value in zip(node.keys, node.values) if key}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_plain(value) for value in node.elts]
+    with contextlib.suppress(ValueError):  # where it is no literal
+        return ast.literal_eval(node)
     return None

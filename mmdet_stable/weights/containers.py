@@ -21,9 +21,10 @@ from mmdet_stable.engine.safe_globals import allow_mmengine_checkpoints
 
 from .errors import WeightsError
 
-WEIGHTS = ('model', 'state_dict', 'params')
-AVERAGED = ('ema_model', 'ema_state')
-PREFIXES = ('module.', '_orig_mod.', 'model.module.')
+WEIGHTS = ('model', 'state_dict', 'params', 'model_state_dict', 'net', 'weights', 'module')
+AVERAGED = ('ema_model', 'ema_state', 'model_ema', 'params_ema', 'ema')
+PREFIXES = ('module.', '_orig_mod.', 'model.')  # HuggingFace's names begin with the last, but not all of them
+AVERAGES_COUNT = ('n_averaged', 'steps')  # numbers that averaging keeps beside the weights
 LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # what files of torch before 1.6 start with
 # Python's own classes of plain data. Nothing else of these modules is ever data.
 PLAIN = {
@@ -101,6 +102,8 @@ def read(path: Path, averaged: bool = False) -> Published:
         content, inert = _read_safetensors(path), ()
     elif start[:1] == b'\x80':
         content, inert = _read_pickle(path)
+    elif start.startswith(b'PK'):
+        raise WeightsError(f'{path} is cut off: the end of its archive is missing. Copy or download it again')
     else:
         raise WeightsError(
             f'{path} starts with {start[:8]!r}: it is no file of torch, safetensors, or a pickle of arrays. Where it '
@@ -119,11 +122,16 @@ def _read_torch(path: Path, start: bytes) -> Tuple[Any, Tuple[str, ...]]:
             content = torch.load(path, map_location='cpu', weights_only=True, mmap=mmap)
         return content, tuple(name for name in unknown if name.split('.')[0] not in ('torch', 'collections', '_codecs'))
     except pickle.UnpicklingError as error:
+        if 'Unsupported operand' in str(error):
+            raise WeightsError(
+                f"{path} is pickled by a newer protocol than torch's safe loader reads; nothing of it was run. Write "
+                'it again by torch.save without pickle_protocol'
+            ) from error
         raise WeightsError(
             f'{path} cannot be read without running code that is in it ({_first_line(error)}); nothing of it was run. '
             'Take the weights from whoever wrote it as a plain dict of tensors'
         ) from error
-    except (RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # whatever torch meets in a damaged file
         raise WeightsError(f'{path} is cut off or damaged ({_first_line(error)}). Copy or download it again') from error
 
 
@@ -166,9 +174,9 @@ def _globals(path: Path, start: bytes) -> Iterator[str]:
                 raise WeightsError(f'{path} is an archive without data of torch.save; unpack it, or take another file')
             with archive.open(names[0]) as file:
                 yield from _globals_of_pickles(file, 1)
-    except (ValueError, zipfile.BadZipFile, EOFError, UnicodeDecodeError) as error:
-        if isinstance(error, WeightsError):
-            raise
+    except WeightsError:
+        raise
+    except Exception as error:  # whatever pickletools meets in a damaged file
         raise WeightsError(f'{path} is cut off or damaged ({_first_line(error)}). Copy or download it again') from error
 
 
@@ -248,6 +256,24 @@ def _read_safetensors(path: Path) -> Dict[str, Tensor]:
     return tensors
 
 
+def safetensors(weights: Mapping[str, Tensor]) -> bytes:
+    """A file of this format, see :func:`_read_safetensors`; a tensor of several names is there under each."""
+    types = {dtype: name for name, dtype in SAFETENSORS.items()}
+    header: Dict[str, Any] = {'__metadata__': {'format': 'pt'}}
+    data = b''.join(_raw(tensor) for tensor in weights.values())
+    end = 0
+    for name, tensor in weights.items():
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = dict(dtype=types[tensor.dtype], shape=list(tensor.shape), data_offsets=[begin, end])
+    text = json.dumps(header).encode()
+    text += b' ' * (-len(text) % 8)
+    return len(text).to_bytes(8, 'little') + text + data
+
+
+def _raw(tensor: Tensor) -> bytes:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def _chosen(path: Path, content: Any, averaged: bool, inert: Tuple[str, ...]) -> Published:
     """The weights of a container, without the prefixes that wrappers give to their names."""
     if not isinstance(content, Mapping):
@@ -289,6 +315,8 @@ def _weights(value: Any) -> Dict[str, Tensor]:
     """The tensors of a mapping by name; empty where it holds something else."""
     if not isinstance(value, Mapping):
         return {}
+    if isinstance(value.get('module'), Mapping):  # of a moving average, beside the number of its updates
+        value = value['module']
     found = {}
     for name, tensor in value.items():
         if isinstance(tensor, np.ndarray) and tensor.dtype != object:
@@ -300,7 +328,7 @@ def _weights(value: Any) -> Dict[str, Tensor]:
 
 def without_prefixes(weights: Mapping[str, Tensor]) -> Dict[str, Tensor]:
     """Weights without the prefixes that ``DistributedDataParallel``, ``torch.compile`` and averaging give to all."""
-    weights = dict(weights)
+    weights = {name: tensor for name, tensor in weights.items() if name not in AVERAGES_COUNT}
     prefix: Any = True
     while prefix:
         prefix = next((prefix for prefix in PREFIXES if weights and all(map(_starts(prefix), weights))), None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
-from mmdet.registry import MODELS
+from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
@@ -16,58 +16,22 @@ from torch import Tensor
 from mmdet_stable.engine.checkpoints import AtomicBackend
 
 from . import families, naming
-from .configs import ConfigWriter, Setting, encoding_of, kind_of_config, load_config, named_config, text_of
-from .containers import Published, read
+from .configs import ConfigWriter, kept_model, kind_of_config, load_config, named_config, text_of
+from .containers import Published, read, safetensors
 from .errors import WeightsError
 from .kinds import load_kinds
+from .report import Report
 from .rules import Family
+from .sizes import Needed
 
-PUBLISHERS = ('official', 'detrex', 'mmdet')
+PUBLISHERS = ('official', 'detrex', 'huggingface', 'mmdet')
 # Parts that a detector may start afresh, because the one that the weights come from does not have them.
 FRESH = {
     'encoder.fusion.': 'the memory fusion',
+    'neck.encoder.fusion.': 'the memory fusion',
     'dn_query_generator.label_embedding.': 'the label embedding of denoising queries',
     'box_position.': 'the positions of denoising queries',
 }
-COCO_CLASSES = 80
-
-
-@dataclass
-class Report:
-    """What a conversion found, wrote and left out; ``str()`` is for people."""
-
-    source: Path
-    family: str
-    taken: str = ''
-    others: Tuple[str, ...] = ()
-    target: str = ''
-    config: str = ''  # that was started from
-    settings: List[Setting] = field(default_factory=list)
-    fresh: List[str] = field(default_factory=list)  # weights of the model that start afresh
-    left_over: List[str] = field(default_factory=list)  # weights of the file that the model does not have
-    left_out: List[str] = field(default_factory=list)
-    lost_rows: Dict[str, str] = field(default_factory=dict)
-    notes: List[str] = field(default_factory=list)
-    num_weights: int = 0
-    written: List[Path] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        taken = f' (its "{self.taken}")' if self.taken else ''
-        lines = [f'{self.source}{taken}: {self.family}', f'to {self.target}: {self.num_weights} tensors']
-        if self.others:
-            lines.append(f'also in the file, not taken: {", ".join(self.others)} (--ema takes the moving average)')
-        for names, what in ((self.fresh, 'start afresh'), (self.left_over, 'left over'), (self.left_out, 'left out')):
-            if names:
-                lines.append(f'{what}: {", ".join(names)}')
-        for loss in sorted(set(self.lost_rows.values())):
-            names = [name for name, lost in self.lost_rows.items() if lost == loss]
-            lines.append(f'without {loss}: {", ".join(names)}')
-        lines += self.notes
-        if self.config:
-            lines.append(f'config: {self.config}' + (', changed:' if self.settings else ', as it is'))
-        lines += [f'  {entry.key} = {entry.value!r} (was {entry.before!r}; {entry.why})' for entry in self.settings]
-        lines += [f'written: {path}' for path in self.written]
-        return '\n'.join(lines)
 
 
 @dataclass
@@ -96,7 +60,8 @@ def convert(
         out: the file to write, ``.pth``; where it is to be one of ours, a config of the same name goes beside it.
         config: to start from, e.g. ``'stable_dino_r50_12e.py'`` for a DINO that goes on as Stable-DINO; None for the
             one that fits the weights.
-        to: None for this package, or whose names to write: ``'official'``, ``'detrex'``, ``'mmdet'``.
+        to: None for this package, or whose names to write: ``'official'``, ``'detrex'``, ``'huggingface'``, whose
+            files end in ``.bin`` or ``.safetensors``, or ``'mmdet'``.
         averaged: take the moving average of the weights.
         dc5: whether the last stage of the backbone is dilated, where the file does not say it.
         settings: of the written config, e.g. ``{'model.positional_encoding.temperature': 10}``, which come last.
@@ -112,8 +77,14 @@ def convert(
     if to not in PUBLISHERS:
         raise WeightsError(f'--to {to}: known are {", ".join(PUBLISHERS)}')
     weights, report = to_published(published, to, config, dc5)
-    key = 'state_dict' if to == 'mmdet' else 'model'
-    _write(out, {key: weights} if to != 'mmdet' else {key: weights, 'meta': _plain_meta(published.meta)})
+    weights = {name: tensor.contiguous() for name, tensor in weights.items()}
+    if out.suffix == '.safetensors':
+        AtomicBackend().put(safetensors(weights), out)
+    elif to == 'huggingface':
+        _write(out, weights)
+    else:
+        key, meta = ('state_dict', {'meta': _plain_meta(published.meta)}) if to == 'mmdet' else ('model', {})
+        _write(out, {key: weights, **meta})
     report.written.append(out)
     return report
 
@@ -126,6 +97,7 @@ def to_ours(
 ) -> Converted:
     """Weights under our names, and a config that fits them; see :func:`convert`."""
     source = str(published.path)
+    _check_dimensions(published)
     kind = families.in_our_names(published.weights)
     family = None if kind else families.recognised(published.weights, source)
     report = Report(published.path, family.name if family else f'{kind} in the names of mmdet', published.taken)
@@ -149,12 +121,27 @@ def to_ours(
         return Converted(weights, None, report)
     if kind not in load_kinds():
         raise WeightsError(f'{source} holds a {kind}, of which this package has no model yet; nothing was written')
-    writer = _fitted_config(weights, kind, family, published, config, dc5, report)
+    writer = _fitted_config(weights, kind, family, published, config, dc5, settings, report)
     writer.override(settings or {})
     weights = _checked(weights, writer, report)
     report.settings, report.num_weights = writer.settings, len(weights)
     meta = dict(_plain_meta(published.meta), converted_from=report.family)
     return Converted(weights, writer.cfg, report, meta)
+
+
+def _check_dimensions(published: Published) -> None:
+    """
+    Raises:
+        WeightsError: where a single number stands in the place of a tensor.
+    """
+    numbers = [
+        name for name, tensor in published.weights.items() if not tensor.dim() and not name.endswith(naming.COUNTER)
+    ]
+    if numbers:
+        raise WeightsError(
+            f'{published.path} holds single numbers where weights of a detector have dimensions: {_some(numbers)}; '
+            'nothing was written'
+        )
 
 
 def _fitted_config(
@@ -164,11 +151,19 @@ def _fitted_config(
     published: Published,
     config: Optional[str],
     dc5: Optional[bool],
+    settings: Optional[Mapping[str, Any]],
     report: Report,
 ) -> ConfigWriter:
     """A config with everything that the weights need."""
+    weights = Needed(weights, f'{published.path} ({report.family})')
     report.config = config or named_config(weights, load_kinds()[kind])
-    writer = ConfigWriter(load_config(report.config), weights, kind, published.args)
+    cfg = load_config(report.config)
+    if kind_of_config(cfg.model) is None:
+        raise WeightsError(
+            f'{report.config} builds a {cfg.model.type}, but {published.path} holds weights of {report.family}; '
+            'nothing was written'
+        )
+    writer = ConfigWriter(cfg, weights, kind, published.args)
     writer.fit_structure()
     if config is None:
         writer.fit_sizes()
@@ -183,11 +178,17 @@ def _fitted_config(
             dc5 = bool(published.args.get('dilation')) or 'backbone.body.layer1.0.conv1.weight' in published.weights
         writer.fit_outputs(family, config is not None, dc5)
     else:
-        encoding, why = encoding_of(published.meta), 'the config in the checkpoint says so'
-        if encoding is None and kind == 'dino' and writer.kind in ('dino', 'stable_dino'):
-            encoding, why = dict(temperature=20, offset=0.0), "of mmdet's DINO; its improved one has 10000 and -0.5"
-        if encoding is not None:
-            writer.fit_encoding(encoding, why)
+        if config is None:
+            writer.fit_detections(writer.cfg.model.test_cfg.max_per_img, 'there are no more scores')
+        model = kept_model(published.meta)
+        writer.fit_kept(model, config is not None)
+        if 'positional_encoding' not in model and kind == 'dino' and writer.kind in ('dino', 'stable_dino'):
+            why = "of mmdet's DINO; its improved one has 10000 and -0.5"
+            writer.fit_encoding(dict(temperature=20, offset=0.0), why)
+    unseen = {key: value for key, value in writer.unseen().items() if f'model.{key}' not in (settings or {})}
+    if family is not None and unseen:
+        values = ', '.join(f'model.{key}={value!r}' for key, value in unseen.items())
+        report.notes.append(f'the weights do not show {values}, which are those of {report.config}')
     if writer.kind in ('dab_detr', 'conditional_detr') and family and family.settings['sigmoid_eps'] != 1e-5:
         report.notes.append(
             f"mmdet's {writer.cfg.model.type} cuts the inverse sigmoid off at 1e-5, {family.name} at 1e-3: boxes that "
@@ -202,7 +203,12 @@ def _checked(weights: Dict[str, Tensor], writer: ConfigWriter, report: Report) -
     Raises:
         WeightsError: where names or shapes of weights and model differ.
     """
-    expected = model_of(writer.cfg).state_dict()
+    try:
+        expected = model_of(writer.cfg).state_dict()
+    except (ValueError, TypeError, AssertionError, RuntimeError) as error:
+        raise WeightsError(
+            f'{report.source} ({report.family}): no detector can be built of these sizes; nothing was written: {error}'
+        ) from error
     extra = {name for name in weights if name not in expected}
     idle = {name for name in extra if re.fullmatch(r'neck\.\w+\.\d+\.conv\.bias', name) and not weights[name].any()}
     if idle:
@@ -210,6 +216,11 @@ def _checked(weights: Dict[str, Tensor], writer: ConfigWriter, report: Report) -
     extra -= idle
     missing = [name for name in expected if name not in weights and not name.endswith(naming.COUNTER)]
     fresh = {name: part for name in missing for part, _ in [_fresh_part(name)] if part}
+    # Of a part that is there, nothing may be missing.
+    held = {part for part in fresh.values() if any(name.startswith(part) for name in weights)}
+    fresh = {
+        name: part for name, part in fresh.items() if part not in held
+    }  # of a part that is there, nothing may miss
     missing = [name for name in missing if name not in fresh]
     shapes = [
         f'{name}: {tuple(tensor.shape)} in the file, {tuple(expected[name].shape)} in the model'
@@ -254,6 +265,7 @@ def to_published(
     published: Published, to: str, config: Optional[str] = None, dc5: Optional[bool] = None
 ) -> Tuple[Dict[str, Tensor], Report]:
     """Our weights, or those of any other publisher, under the names of a publisher; see :func:`convert`."""
+    _check_dimensions(published)
     kind = families.in_our_names(published.weights)
     report = Report(published.path, kind or '', published.taken, published.others)
     weights = dict(published.weights)
@@ -302,28 +314,31 @@ def save(converted: Converted, out: Path) -> Report:
     Raises:
         OSError: where that fails, as on a full disk; whatever stood there before is untouched.
     """
-    report = converted.report
-    if converted.cfg is not None:
-        path = out.with_suffix('.py')
+    report, cfg = converted.report, converted.cfg
+    path, text = out.with_suffix('.py'), text_of(cfg) if cfg is not None else ''
+    if cfg is not None:
         if path == out:
             raise WeightsError(f'{out} is the name of a config; give the checkpoint another suffix, as .pth')
-        text = _header(report) + text_of(converted.cfg)
-        AtomicBackend().put(text.encode(), path)
-        report.written.append(path)
-        classes = _classes(converted.cfg)
-        if classes:
-            converted.meta.setdefault('dataset_meta', dict(classes=classes))
+        converted.meta.setdefault('dataset_meta', _dataset_meta(cfg))
+        converted.meta['cfg'] = text  # where mmengine and DetInferencer look for it
     weights = {name: tensor.contiguous() for name, tensor in converted.weights.items()}
     _write(out, {'state_dict': weights, 'meta': converted.meta})
-    report.written.insert(0, out)
+    report.written.append(out)
+    if cfg is not None:
+        AtomicBackend().put((_header(report) + text).encode(), path)
+        report.written.append(path)
     return report
 
 
-def _classes(cfg: Config) -> Optional[Tuple[str, ...]]:
-    """The names of COCO's classes where the detector has as many."""
-    from mmdet.datasets import CocoDataset
-
-    return CocoDataset.METAINFO['classes'] if cfg.model.bbox_head.num_classes == COCO_CLASSES else None
+def _dataset_meta(cfg: Config) -> Dict[str, Tuple[str, ...]]:
+    """The names of classes of the data set that a config tests on, where the detector has as many; else numbers."""
+    num_classes = cfg.model.bbox_head.num_classes
+    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+    known = getattr(DATASETS.get(dataset.get('type', '')), 'METAINFO', {})
+    found = {**known, **dataset.get('metainfo', {})}
+    if len(found.get('classes', ())) != num_classes:
+        return dict(classes=tuple(f'class {number}' for number in range(num_classes)))
+    return {key: tuple(found[key]) for key in ('classes', 'thing_classes', 'stuff_classes') if key in found}
 
 
 def _header(report: Report) -> str:

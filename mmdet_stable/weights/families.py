@@ -67,9 +67,9 @@ def family_for(publisher: str, kind: str) -> Family:
     """
     families, _ = load_rules()
     for family in families.values():
-        if family.publisher == publisher and family.kind == kind:
+        if publisher in family.publishers and family.kind == kind:
             return family
-    known = sorted({family.kind for family in families.values() if family.publisher == publisher})
+    known = sorted({family.kind for family in families.values() if publisher in family.publishers})
     raise WeightsError(
         f'{publisher} has no {kind}; of what is known here, it has {", ".join(known)}. Choose another --to, or convert '
         'the detector first'
@@ -89,6 +89,15 @@ def counts_of_ours(names: Iterable[str]) -> Counts:
     names = list(names)
     convs = [match[1] for match in map(NECK_OF_OURS.fullmatch, names) if match]
     return Counts(_layers(names), convs.count('convs'), convs.count('extra_convs'))
+
+
+def num_classes(ours: Mapping[str, Tensor], kind: str) -> int:
+    """Classes that a detector of our names knows, without background."""
+    if 'bbox_head.predictor.cls.weight' in ours:  # MaskDINO, which may score background, too
+        labels = ours.get('dn_query_generator.label_embedding.weight', ours['bbox_head.predictor.cls.weight'])
+        return len(labels)
+    shared = 'bbox_head.fc_cls.weight'
+    return len(ours[shared if shared in ours else 'bbox_head.cls_branches.0.weight']) - (kind == 'detr')
 
 
 def _layers(names: Iterable[str]) -> int:

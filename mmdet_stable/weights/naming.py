@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .errors import WeightsError
-from .families import counts_of_ours, counts_of_published
+from .families import counts_of_ours, counts_of_published, num_classes
 from .rules import Family, Rule, Translation
 from .tensors import OPERATIONS
 
@@ -37,7 +37,7 @@ def to_ours(weights: Mapping[str, Tensor], family: Family) -> Renamed:
     sources: Dict[str, List[Tuple[str, Rule, int]]] = {}
     for name, tensor in weights.items():
         found = translation.to_ours(name)
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in family.not_weights):
+        if name in family.background_weight or any(fnmatch.fnmatchcase(name, entry) for entry in family.not_weights):
             result.left_out.append(name)
         elif found is None:
             result.left_over[name] = tensor
@@ -111,6 +111,8 @@ def to_published(weights: Mapping[str, Tensor], family: Family, facts: FrozenSet
             parts = operation.write(tensor, len(names)) if operation else [tensor]
             result.weights.update(zip(names, parts))
     _zero_neck_biases(result, weights, translation, facts)
+    for name, background in family.background_weight.items():
+        result.weights[name] = torch.tensor([1.0] * num_classes(weights, family.kind) + [background])
     return result
 
 

@@ -27,12 +27,13 @@ class Family(NamedTuple):
     """The names that one publisher gives to one kind of detector."""
 
     name: str
-    publisher: str
+    publishers: Tuple[str, ...]
     kind: str
     has: Tuple[str, ...]  # names by which it is recognised
     lacks: Tuple[str, ...]
     more_queries: str  # this embedding has more rows than there are one-to-many queries
     not_weights: Tuple[str, ...]  # entries that are no weights
+    background_weight: Mapping[str, float]  # entries with the weight of each class in the loss: 1, and this one last
     settings: Mapping  # what a config must say for equal outputs
     rules: Tuple[Rule, ...]
 
@@ -63,7 +64,7 @@ def load_rules() -> Tuple[Dict[str, Family], Tuple[Unsupported, ...]]:
     for publisher in ('official', 'detrex', 'huggingface', 'detectron2', 'maskdino'):
         data = _load(publisher)
         for name, entry in data['families'].items():
-            families[name] = _family(name, entry.get('publisher', publisher), entry, data, backbones)
+            families[name] = _family(name, publisher, entry, data, backbones)
         for entry in data.get('unsupported', ()):
             unsupported.append(
                 Unsupported(entry['name'], tuple(entry['has']), tuple(entry.get('lacks', ())), entry['why'])
@@ -87,12 +88,13 @@ def _family(name: str, publisher: str, entry: dict, data: dict, backbones: dict)
         rules += _rules(backbones[group], at, when[0] if when else '')
     return Family(
         name,
-        publisher,
+        tuple(entry.get('publishers', [publisher])),
         entry['kind'],
         tuple(entry['has']),
         tuple(entry.get('lacks', ())),
         entry.get('more_queries', ''),
         tuple(entry.get('not_weights', ())),
+        entry.get('background_weight', {}),
         entry.get('settings', {}),
         tuple(rules),
     )

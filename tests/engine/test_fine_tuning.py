@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.logging import MMLogger
 from mmengine.runner.base_loop import BaseLoop
@@ -12,7 +13,7 @@ from torch import nn
 
 from mmdet_stable.engine.hooks import FineTuneClassesHook
 from tests.models.detectors.test_stable_deformable_detr import ONE_TO_MANY, TWO_STAGE
-from tests.utils import STABLE_DINO, build, samples, shrink, tiny_model_cfg
+from tests.utils import ROOT, STABLE_DINO, build, samples, shrink, tiny_model_cfg
 
 DEFORMABLE = 'mmdet::deformable_detr/deformable-detr-refine_r50_16xb2-50e_coco.py'
 THEIRS = ('c', 'x', 'y', 'z', 'b', 'u', 'v')
@@ -120,6 +121,32 @@ def test_background_of_a_softmax_stays(ours, theirs):
         assert after.weight.equal(torch.cat([before.weight[:-1].flip(0), before.weight[-1:]]))
     else:
         assert after.weight[0].equal(before.weight[4]) and after.weight[1].equal(fresh.weight[1])
+
+
+def mask_dino(num_classes, softmax, seed):
+    cfg = Config.fromfile(ROOT / 'configs' / 'mask_dino' / 'mask_dino_r50_12e.py').model
+    shrink(cfg)
+    cfg.bbox_head.num_classes = num_classes
+    if softmax:
+        weights = [1.0] * num_classes + [0.1]
+        cfg.bbox_head.loss_cls = dict(type='CrossEntropyLoss', loss_weight=4.0, class_weight=weights)
+    return randomised(build(cfg), seed)
+
+
+@pytest.mark.parametrize('softmax', [False, True], ids=['sigmoid', 'softmax'])
+def test_rows_of_mask_dino(softmax):
+    """Those of its one class branch and of its denoising queries; a softmax's background stays."""
+    trained, model = mask_dino(7, softmax, seed=1), mask_dino(3, softmax, seed=2)
+    fresh = copy.deepcopy(model.bbox_head.predictor.cls)
+    fine_tune(model, trained, ('b', 'new', 'c'), THEIRS)
+    before, after = trained.bbox_head.predictor, model.bbox_head.predictor
+    for parameter in ('weight', 'bias'):
+        old, new = getattr(before.cls, parameter), getattr(after.cls, parameter)
+        assert new[0].equal(old[4]) and new[2].equal(old[0]) and new[1].equal(getattr(fresh, parameter)[1])
+        assert len(new) == 3 + softmax and (not softmax or new[-1].equal(old[-1]))
+    labels = model.dn_query_generator.label_embedding.weight, trained.dn_query_generator.label_embedding.weight
+    assert labels[0][0].equal(labels[1][4]) and labels[0][2].equal(labels[1][0])
+    assert after.reg.layers[0].weight.equal(before.reg.layers[0].weight)
 
 
 def test_a_class_is_not_taken_for_background():

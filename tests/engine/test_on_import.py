@@ -5,6 +5,7 @@ import sys
 
 import mmdet_stable
 from mmdet_stable.engine import on_import
+from mmdet_stable.weights.named import NAME
 from tests.utils import ROOT
 
 CODE = """
@@ -19,5 +20,5 @@ def test_only_the_documented_loaders_are_replaced():
     result = subprocess.run([sys.executable, '-c', CODE], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     replaced = ['file', 'http://', 'https://', 'modelzoo://', 'torchvision://']
-    assert result.stdout.split() == sorted([*replaced, 'published://'])  # the last is new
+    assert result.stdout.split() == sorted([*replaced, 'published://', NAME])  # the last two are new
     assert on_import.__name__ in mmdet_stable.__doc__

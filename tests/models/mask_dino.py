@@ -1,7 +1,6 @@
 """Golden values of MaskDINO: its parts, with the weights recorded from the reference implementation."""
 
 import json
-import re
 from functools import reduce
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -26,7 +25,8 @@ from mmdet_stable.models.layers import (
 from mmdet_stable.models.layers.denoising import centre_size_noise, flip_labels
 from mmdet_stable.models.layers.mask_dino_queries import LOGIT_EPS
 from mmdet_stable.structures import BatchTargets, DenoisingLayout, Matched, QueryPlan, Segment
-from tests.utils import GOLDEN, data_sample, golden_samples, tensor
+from mmdet_stable.weights.rules import Counts, Translation, load_rules
+from tests.utils import data_sample, golden_samples, tensor
 
 PARTS = dict(pixel_decoder='pixel_decoder.', predictor='predictor.')
 
@@ -36,19 +36,13 @@ def meta_of(data: Dict[str, np.ndarray]) -> dict:
 
 
 def our_names(data: Dict[str, np.ndarray], part: str) -> Dict[str, str]:
-    """The reference's names of ``'pixel_decoder'`` or ``'predictor'`` (all that is not pixel decoder), and ours."""
-    keymap = json.loads((GOLDEN / 'keymap_maskdino_to_mmdet.json').read_text())['map']
-    names = {}
-    for key in data:
-        name = key[3:]
-        if key.startswith('sd.') and name.startswith(PARTS[part]):
-            layer = re.search(r'\.layers\.(\d+)\.', name)
-            if name in keymap:
-                names[name] = keymap[name]
-            elif layer and name.replace(layer[0], '.layers.0.') in keymap:  # all layers are named alike
-                ours = keymap[name.replace(layer[0], '.layers.0.')]
-                names[name] = ours.replace('layers.0.', f'layers.{layer[1]}.', 1)
-    return names
+    """The reference's names of ``'pixel_decoder'`` or ``'predictor'`` (all that is not pixel decoder), and those of our
+    detector, by the rules that convert published weights."""
+    names = [key[3:] for key in data if key.startswith(f'sd.{PARTS[part]}')]
+    translation = Translation(load_rules()[0]['maskdino'].rules, Counts(meta_of(data)['dec_layers'], 0, 0))
+    found = {name: translation.to_ours(f'sem_seg_head.{name}') for name in names}
+    assert all(found.values()), found
+    return {name: ours[0] for name, ours in found.items()}
 
 
 def reference_state(data: Dict[str, np.ndarray], part: str) -> Dict[str, Tensor]:
@@ -89,7 +83,8 @@ def pixel_decoder(data: Dict[str, np.ndarray], **overrides) -> MaskDINOPixelDeco
             ),
         ),
     )
-    return load(MaskDINOPixelDecoder(**{**settings, **overrides}), reference_state(data, 'pixel_decoder')).eval()
+    state = reference_state(data, 'pixel_decoder')
+    return load(MaskDINOPixelDecoder(**{**settings, **overrides}), state, 'neck.').eval()
 
 
 class GoldenMaskDINO:
@@ -103,7 +98,7 @@ class GoldenMaskDINO:
         self.pixel_decoder = pixel_decoder(data)
         softmax = self.meta.get('semantic_ce_loss', False)
         self.predictor = MaskDINOPredictor(classes, width, self.meta['mask_dim'], softmax)
-        load(self.predictor, state)
+        load(self.predictor, state, 'bbox_head.predictor.')
         attention = dict(embed_dims=width, num_heads=self.meta['heads'], dropout=0.0)
         self.decoder = DinoDecoder(
             sigmoid_eps=LOGIT_EPS,
@@ -116,8 +111,8 @@ class GoldenMaskDINO:
             ),
             post_norm_cfg=None,
         )
-        load(self.decoder, state)
-        self.label_embedding = load(nn.Embedding(classes, width), state, 'label_embedding.')
+        load(self.decoder, state, 'decoder.')
+        self.label_embedding = load(nn.Embedding(classes, width), state, 'dn_query_generator.label_embedding.')
         if self.two_stage:
             self.memory_trans_fc = load(nn.Linear(width, width), state, 'memory_trans_fc.')
             self.memory_trans_norm = load(nn.LayerNorm(width), state, 'memory_trans_norm.')
@@ -163,14 +158,16 @@ class GoldenMaskDINO:
 
     def grad(self, name: str) -> Tensor:
         """Gradient of a parameter by the reference's name."""
-        part = name.split('.')[0]
-        name = our_names(self.data, part)[name]
-        modules = [self.pixel_decoder] if part == 'pixel_decoder' else [self.predictor, self.decoder, self]
-        for module in modules:
-            found = reduce(lambda node, key: getattr(node, key, None), name.split('.'), module)
-            if found is not None:
-                return found.grad
-        raise KeyError(name)
+        name = our_names(self.data, name.split('.')[0])[name]
+        places = {
+            'neck.': self.pixel_decoder,
+            'bbox_head.predictor.': self.predictor,
+            'decoder.': self.decoder,
+            'dn_query_generator.': self,
+            '': self,
+        }
+        prefix = next(prefix for prefix in places if name.startswith(prefix))
+        return reduce(getattr, name[len(prefix) :].split('.'), places[prefix]).grad
 
     def masks(self, embeddings: Tensor) -> Tensor:
         """(..., B, Q, h, w) logits of mask embeddings (..., B, Q, E)."""
@@ -281,21 +278,11 @@ def golden_detector(data: Dict[str, np.ndarray]) -> nn.Module:
     """The detector of a golden file, with its weights; its backbone is not that of the file."""
     cfg = detector_cfg(meta_of(data), [data[f'feats.res{stage}'].shape[1] for stage in (2, 3, 4, 5)])
     model = MODELS.build(cfg)
-    state = {f'neck.{name}': value for name, value in reference_state(data, 'pixel_decoder').items()}
-    state.update({detector_name(name): value for name, value in reference_state(data, 'predictor').items()})
+    state = {**reference_state(data, 'pixel_decoder'), **reference_state(data, 'predictor')}
     own = {name for name in model.state_dict() if not name.startswith('backbone.')}
     assert set(state) == own, sorted(set(state) ^ own)
     model.load_state_dict({**model.state_dict(), **state})
     return model
-
-
-def detector_name(name: str) -> str:
-    """Where a parameter of the decoder or the branches is in the detector."""
-    places = dict.fromkeys(('cls', 'reg', 'mask_embed'), 'bbox_head.predictor.')
-    places.update(
-        dict.fromkeys(('layers', 'norm', 'ref_point_head'), 'decoder.'), label_embedding='dn_query_generator.'
-    )
-    return places.get(name.split('.')[0], '') + name
 
 
 def golden_batch(data: Dict[str, np.ndarray]) -> list:

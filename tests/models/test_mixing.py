@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 
-from tests.utils import ROOT, build, samples, shrink
+from tests.utils import ROOT, build, samples, shrink, with_masks
 
 PMC = dict(type='PositionModulatedFocalCost', weight=2.0)
 PSL = dict(_delete_=True, type='PositionSupervisedLoss', f1='s^2', loss_weight=6.0)
@@ -129,6 +129,13 @@ MATRIX = {
         dict(dn_cfg=dict(num_queries=20)),
         dict(one_to_many=ONE_TO_MANY),
     ),
+    'MaskDINO': row(
+        'configs/mask_dino/mask_dino_r50_12e.py',
+        'MaskDINOHead',
+        dict(neck=dict(encoder=FUSION)),
+        dict(dn_cfg=dict(num_queries=20)),
+        dict(one_to_many=ONE_TO_MANY),
+    ),
 }
 ATTEMPTS['DDQ-DETR', 'loss'] = dict(type='StableDDQDETR', bbox_head=dict(loss_cls=PSL))
 ATTEMPTS['DDQ-DETR', 'set_loss'] = whole('StableDINOHead', type='StableDDQDETR')
@@ -161,6 +168,8 @@ def test_cell(detector, part):
         return
     model = build(model_cfg(detector, cell)).train()
     images, batch = torch.randn(2, 3, 64, 96), samples((3, 1), (64, 96))
+    if detector == 'MaskDINO':
+        with_masks(batch, model_cfg(detector, cell))
     losses = model.loss(images, batch)
     total, _ = model.parse_losses(losses)
     total.backward()

@@ -138,6 +138,22 @@ def test_detectors_refuse_to_be_built(name, changes, message):
         build(cfg)
 
 
+@pytest.mark.parametrize(
+    'name,head,needed',
+    [
+        ('StableDINO', 'StableDeformableDETRHead', 'DINOHead'),
+        ('HDeformableDETR', 'StableDABDETRHead', 'DeformableDETRHead'),
+        ('DNDETR', 'StableDETRHead', 'DABDETRHead'),
+        ('DABDeformableDETR', 'MaskDINO', 'DeformableDETRHead'),
+    ],
+)
+def test_heads_of_another_kind(name, head, needed):
+    cfg = DETECTORS[name]({})
+    cfg.bbox_head.type = head
+    with pytest.raises(ValueError, match=f'model.bbox_head.type={head!r}: {name} needs a {needed} or a subclass'):
+        build(cfg)
+
+
 def test_levels_of_a_detector():
     with pytest.raises(ValueError, match=r'model.num_feature_levels=4, .*model.neck.num_outs=3'):
         build(tiny_model_cfg(overrides=dict(num_feature_levels=4)))

@@ -16,7 +16,7 @@ ENVIRONMENT = {
 }
 
 
-def options(folder, **extra):
+def options(folder, encoder='model.encoder', **extra):
     """--cfg-options for the tiny data, a tiny model, and one epoch of two iterations."""
     annotations = f'{folder}/scenes/annotations/instances_val.json'
     settings = {
@@ -27,7 +27,7 @@ def options(folder, **extra):
         'test_evaluator.ann_file': annotations,
         'train_dataloader.batch_size': 2,
         'model.decoder.num_layers': 1,
-        'model.encoder.num_layers': 1,
+        f'{encoder}.num_layers': 1,
         'train_cfg.max_epochs': 1,
         'train_cfg.val_interval': 1,
         'default_hooks.checkpoint.max_keep_ckpts': 3,

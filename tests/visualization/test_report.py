@@ -1,9 +1,15 @@
 """Which images a report shows, what it calls an error, and how its page fits a narrow window."""
 
+import base64
+import functools
+
+import cv2
 import numpy as np
 import pytest
+import torch
+from pycocotools.mask import decode
 
-from mmdet_stable.evaluation.detections import Boxes, right_and_found
+from mmdet_stable.evaluation.detections import Boxes, right_and_found, run_lengths
 from mmdet_stable.visualization import html
 from mmdet_stable.visualization.detections import plot_judged, plot_truth
 from mmdet_stable.visualization.output import inlined
@@ -81,3 +87,25 @@ def test_long_text_scrolls_within_its_cell():
 def test_examples_stand_beside_each_other_where_there_is_room():
     page = html.examples([('a <b>', ['1', '2', '3']), ('c', ['4', '5', '6'])])
     assert '--panels: 3' in page and '<h3>a &lt;b&gt;</h3>' in page and page.count('class="panels"') == 2
+
+
+def test_masks_are_drawn_where_there_are_some():
+    masks = torch.zeros(2, 40, 80, dtype=torch.bool)
+    masks[0, :, :40] = masks[1, :, 60:] = True
+    truth = boxes(0, 50)._replace(masks=run_lengths(masks))
+    detected = boxes(0, 20, scores=[0.9, 0.2])._replace(masks=run_lengths(masks))
+    assert np.array_equal(decode(detected.above(0.5).masks).transpose(2, 0, 1), masks[:1])
+
+    def drawn(draw):
+        jpeg = base64.b64decode(inlined(draw).split(',')[1])
+        return cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1), cv2.COLOR_BGR2RGB)[-10, [100, 480, 600]]
+
+    image = np.full((40, 80, 3), 255, np.uint8)
+    for plot in (
+        functools.partial(plot_truth, image, truth, ['a']),
+        functools.partial(plot_judged, image, truth, detected, ['a']),
+    ):
+        left, middle, right = drawn(plot).astype(int)
+        assert middle.min() > 240 > left.max() and right.min() < 200
+    left, _, right = drawn(functools.partial(plot_judged, image, truth, detected, ['a'])).astype(int)
+    assert left[1] > left[0] + 30 and right[0] > right[1] + 30  # green, red

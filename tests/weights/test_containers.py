@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet_stable.weights import WeightsError, read
+from mmdet_stable.weights import WeightsError, containers, read
 from tests.weights.fixtures import FILES
 
 
@@ -134,6 +134,53 @@ def safetensors(tensors, metadata=None):
     return struct.pack('<Q', len(text)) + text + data
 
 
+@pytest.mark.parametrize('prefix', ['', 'module.', '_orig_mod.module.', 'model.'])
+@pytest.mark.parametrize('key', ['model', 'state_dict', 'params', 'model_state_dict', 'net', 'weights', 'module', ''])
+def test_containers_of_others(tmp_path, key, prefix):
+    weights = {f'{prefix}weight': torch.ones(2), f'{prefix}bias': torch.ones(1)}
+    torch.save({key: weights, 'epoch': 3} if key else weights, tmp_path / 'file.pth')
+    published = read(tmp_path / 'file.pth')
+    assert list(published.weights) == ['weight', 'bias'] and published.taken == key
+
+
+def test_averages_of_others(tmp_path):
+    """With a number of updates beside or among the weights, which is none of them."""
+    average = {'n_averaged': torch.tensor(3), 'module.weight': torch.zeros(2)}
+    for ema in (dict(ema_model=average), dict(ema=dict(module=dict(weight=torch.zeros(2)), updates=3))):
+        torch.save(dict(model=dict(weight=torch.ones(2)), **ema), tmp_path / 'file.pth')
+        assert read(tmp_path / 'file.pth').weights['weight'].tolist() == [1, 1]
+        published = read(tmp_path / 'file.pth', averaged=True)
+        assert list(published.weights) == ['weight'] and published.weights['weight'].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_written_safetensors(tmp_path, dtype):
+    tensors = {'a': torch.arange(3).to(dtype), 'count': torch.tensor(7), 'b': torch.ones(2, 3).T}
+    (tmp_path / 'file.safetensors').write_bytes(containers.safetensors(tensors))
+    found = read(tmp_path / 'file.safetensors').weights
+    assert all(
+        torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype for name, tensor in tensors.items()
+    )
+
+
+def test_damaged_files(tmp_path):
+    """Bytes that are not what was written: an error, whatever the loaders meet."""
+    rng = np.random.default_rng(0)
+    for file in ('official_dn_detr_tiny_legacy.pth', 'bare_state_dict.pth', 'detectron2_backbone_tiny.pkl'):
+        whole = np.frombuffer((FILES / file).read_bytes(), np.uint8)
+        for _ in range(10):
+            damaged = whole.copy()
+            damaged[rng.integers(len(whole) // 20, size=20)] ^= 255  # where names and shapes are
+            (tmp_path / 'file').write_bytes(damaged.tobytes())
+            try:
+                read(tmp_path / 'file')
+            except WeightsError as error:
+                assert str(tmp_path / 'file') in str(error)
+    torch.save(dict(model=dict(weight=torch.ones(2))), tmp_path / 'new.pth', pickle_protocol=4)
+    with pytest.raises(WeightsError, match=r'newer protocol .*again by torch.save without pickle_protocol'):
+        read(tmp_path / 'new.pth')
+
+
 def test_safetensors(tmp_path):
     arrays = {
         'odd': ('U8', np.arange(3, dtype=np.uint8)),
@@ -158,7 +205,7 @@ def test_files_that_hold_no_weights(tmp_path):
     for name, content, message in (
         ('page.pth', b'<!DOCTYPE html><html>', 'an error page of a web site'),
         ('empty.pth', b'', 'no file of torch'),
-        ('cut.pth', whole[: len(whole) // 2], 'no file of torch|cut off or damaged'),
+        ('cut.pth', whole[: len(whole) // 2], 'is cut off: the end of its archive is missing'),
         ('cut.pkl', (FILES / 'detectron2_backbone_tiny.pkl').read_bytes()[:5000], 'no readable pickle of arrays'),
     ):
         (tmp_path / name).write_bytes(content)

@@ -10,7 +10,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
-from mmdet_stable.weights import Published, WeightsError, convert, read, to_ours, to_published
+from mmdet_stable.weights import Published, WeightsError, convert, families, naming, read, to_ours, to_published
 from mmdet_stable.weights.configs import text_of
 from mmdet_stable.weights.conversion import model_of
 from mmdet_stable.weights.tensors import USED_ROWS
@@ -32,6 +32,9 @@ NAMED = {
     'detrex_dn_deformable_detr_r50': 'dn_detr/dn_deformable_detr_r50_50e.py',
     'detrex_dn_detr_r50': 'dn_detr/dn_detr_r50_50e.py',
     'hf_deformable_detr': 'deformable_detr/deformable_detr_r50_12e.py',
+    'maskdino_r50_1024': 'mask_dino/mask_dino_r50_hid1024_50e.py',
+    'maskdino_r50_2048': 'mask_dino/mask_dino_r50_50e.py',
+    'maskdino_r50_panoptic': 'mask_dino/mask_dino_panoptic_r50_50e.py',
     'official_deformable_detr_r50_single_scale': 'deformable_detr/deformable_detr_one_level_r50_50e.py',
     'official_dino_r50_5scale': 'dino/dino_5scale_r50_12e.py',
     'official_dn_detr_r50_dc5_3pat': 'dn_detr/dn_detr_r50_50e.py',
@@ -57,6 +60,7 @@ SLOW = {  # larger, or like one of those above
     'hf_dab_detr': 'dn_detr/dab_detr_r50_50e.py',
     'hf_deformable_detr_refine': 'deformable_detr/deformable_detr_r50_12e.py',
     'hf_deformable_detr_two_stage': 'deformable_detr/deformable_detr_r50_12e.py',
+    'maskdino_swin_l': 'mask_dino/mask_dino_swin_l_50e.py',
     'official_dab_deformable_detr_r50': 'deformable_detr/dab_deformable_detr_r50_12e.py',
     'official_dab_detr_r50': 'dn_detr/dab_detr_r50_50e.py',
     'official_dab_detr_r50_3pat': 'dn_detr/dab_detr_r50_50e.py',
@@ -89,8 +93,77 @@ def test_published_models_fit_the_named_config(name, config):
 
 def test_every_published_model_is_listed():
     unsupported = {name for name in MANIFESTS if re.search('two_stage$|dab_dino|encoder_only', name)} - set(SLOW)
-    maskdino = {name for name in MANIFESTS if name.startswith('maskdino')}
-    assert set(NAMED) | set(SLOW) | unsupported | maskdino == set(MANIFESTS)
+    assert set(NAMED) | set(SLOW) | unsupported == set(MANIFESTS)
+
+
+def semantic_mask_dino(num_classes, background=1, num_queries=100):
+    """Names and shapes of a MaskDINO of learned queries; no list of its names is published."""
+    weights = weights_of(MANIFESTS['maskdino_r50_1024'])
+    weights = {name: tensor for name, tensor in weights.items() if 'enc_output' not in name}
+    head = 'sem_seg_head.predictor.'
+    weights[f'{head}query_feat.weight'] = torch.ones(num_queries, 1).expand(-1, 256)
+    weights[f'{head}query_embed.weight'] = torch.ones(num_queries, 4)
+    weights[f'{head}class_embed.weight'] = torch.ones(num_classes + background, 256)
+    weights[f'{head}class_embed.bias'] = torch.ones(num_classes + background)
+    weights[f'{head}label_enc.weight'] = torch.ones(num_classes, 256)
+    weights['criterion.empty_weight'] = torch.ones(num_classes + 1)
+    return weights
+
+
+@pytest.mark.parametrize(
+    'num_classes,background,num_queries,config',
+    [
+        (150, 1, 100, 'mask_dino/mask_dino_ade20k_r50_160k.py'),
+        (19, 1, 100, 'mask_dino/mask_dino_cityscapes_r50_90k.py'),
+        (40, 1, 30, 'mask_dino/mask_dino_ade20k_r50_160k.py'),
+        (150, 0, 100, 'mask_dino/mask_dino_ade20k_r50_160k.py'),
+    ],
+)
+def test_semantic_mask_dino(num_classes, background, num_queries, config):
+    """Classes may or may not have one for background, which the config's loss says."""
+    weights = semantic_mask_dino(num_classes, background, num_queries)
+    converted = to_ours(Published(Path('semantic.pth'), weights))
+    assert (converted.report.family, converted.report.config) == ('maskdino_semantic', config)
+    model = converted.cfg.model
+    assert (model.num_queries, model.bbox_head.num_classes) == (num_queries, num_classes)
+    assert model.bbox_head.loss_cls.use_sigmoid is not bool(background)
+    again, _ = to_published(Published(Path('ours.pth'), converted.weights), 'detrex')
+    assert {name: tensor.shape for name, tensor in again.items()} == {n: t.shape for n, t in weights.items()}
+    own = to_ours(Published(Path('ours.pth'), converted.weights))  # our names are recognised, too
+    assert own.cfg.model.bbox_head.num_classes == num_classes and own.weights.keys() == converted.weights.keys()
+
+
+def test_what_weights_of_mask_dino_do_not_show():
+    """Where boxes start, and how many queries there are, is said in the report, unless it was asked for."""
+    published = Published(Path('mask_dino.pth'), weights_of(MANIFESTS['maskdino_r50_2048']))
+    report = to_ours(published).report
+    assert not [entry for entry in report.settings if not entry.key.endswith('Resize.backend')]
+    assert "do not show model.num_queries=300, model.initialize_box_type='mask2box'" in str(report)
+    settings = {'model.initialize_box_type': 'no', 'model.num_queries': 100}
+    converted = to_ours(published, settings=settings)
+    assert 'do not show' not in str(converted.report) and converted.cfg.model.num_queries == 100
+
+
+def test_mask_dino_starts_a_stable_one():
+    published = Published(Path('mask_dino.pth'), weights_of(MANIFESTS['maskdino_r50_2048']))
+    converted = to_ours(published, 'mask_dino/stable_mask_dino_r50_12e.py')
+    assert converted.report.fresh and all(name.startswith('neck.encoder.fusion.') for name in converted.report.fresh)
+    whole = model_of(converted.cfg).state_dict()
+    with pytest.raises(WeightsError, match='official has no stable_mask_dino'):
+        to_published(Published(Path('stable.pth'), whole), 'official')
+
+
+def test_mask_dino_of_another_kind():
+    weights = semantic_mask_dino(150)
+    weights.update({f'sem_seg_head.predictor.enc_output.{name}': torch.ones(256) for name in ('weight', 'bias')})
+    with pytest.raises(WeightsError, match=r'learned content of queries \(LEARN_TGT\), which cannot be converted'):
+        to_ours(Published(Path('other.pth'), weights))
+    weights = semantic_mask_dino(150)
+    del weights['sem_seg_head.predictor.query_embed.weight']
+    with pytest.raises(WeightsError, match='without learned boxes, which cannot be converted'):
+        to_ours(Published(Path('other.pth'), weights))
+    with pytest.raises(WeightsError, match=r'model\.neck\.num_levels=4, but the weights need 3'):
+        to_ours(Published(Path('other.pth'), semantic_mask_dino(150)), 'mask_dino/mask_dino_r50_50e.py')
 
 
 def written_config(tmp_path, file):
@@ -107,6 +180,7 @@ def test_recorded_outputs(tmp_path, file, averaged):
         pytest.skip('holds no moving average')
     report = convert(FILES / f'{file}.pth', tmp_path / 'ours.pth', written_config(tmp_path, file), averaged=averaged)
     assert [path.name for path in report.written] == ['ours.pth', 'ours.py']
+    assert (tmp_path / 'ours.py').read_text().endswith(read(tmp_path / 'ours.pth').meta['cfg'])
     cfg = Config.fromfile(tmp_path / 'ours.py')
     model = MODELS.build(cfg.model)
     load_checkpoint(model, str(tmp_path / 'ours.pth'), strict=True)
@@ -229,6 +303,34 @@ def test_one_publisher_to_another(tmp_path):
     assert set(renamed) == set(MANIFESTS['official_dn_detr_r50']['names'])
 
 
+@pytest.mark.parametrize('suffix', ['.bin', '.safetensors'])
+@pytest.mark.parametrize('model', ['hf_deformable_detr', 'hf_dab_detr', 'hf_conditional_detr'])
+def test_huggingface_and_back(tmp_path, model, suffix):
+    """Of all families whose names at HuggingFace are known; equal bit for bit, also under second names."""
+    published = weights_of(MANIFESTS[model])
+    ours = to_ours(Published(Path(model), published)).weights
+    small = {name: tensor[tuple(slice(3) for _ in tensor.shape)].contiguous() for name, tensor in ours.items()}
+    heads = [name for name in ours if '_branches' in name or 'fc_cls' in name]
+    small.update({name: ours[name][:, :3].contiguous() if ours[name].dim() > 1 else ours[name] for name in heads})
+    stacked = [name for name in ours if 'in_proj_' in name]
+    small.update({name: ours[name][:, :3].contiguous() if ours[name].dim() > 1 else ours[name] for name in stacked})
+    torch.save(dict(state_dict=small), tmp_path / 'ours.pth')
+    report = convert(tmp_path / 'ours.pth', tmp_path / f'theirs{suffix}', to='huggingface')
+    assert report.target == re.sub('_(refine|two_stage)$', '', model)
+    theirs = read(tmp_path / f'theirs{suffix}')
+    assert theirs.weights.keys() == published.keys() and theirs.taken == ''
+    family = families.recognised(theirs.weights, 'file')
+    again = naming.to_ours(theirs.weights, family).weights
+    assert again.keys() == small.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in small.items() if 'num_batches' not in name)
+
+
+def test_what_huggingface_does_not_have(tmp_path):
+    weights = {name: tensor.contiguous() for name, tensor in weights_of(MANIFESTS['official_detr_r50']).items()}
+    with pytest.raises(WeightsError, match='huggingface has no detr; of what is known here, it has conditional_detr'):
+        to_published(Published(Path('detr.pth'), weights), 'huggingface')
+
+
 def changed(tmp_path, file, change):
     content = torch.load(FILES / f'{file}.pth', weights_only=True)
     change(content['model'])
@@ -276,6 +378,55 @@ def test_a_config_of_another_size_or_kind(tmp_path):
     with pytest.raises(WeightsError, match=r'32 wide, not 256 .* give the CONFIG of this model'):
         convert(FILES / 'detrex_stable_dino_tiny.pth', tmp_path / 'ours.pth')
     assert not (tmp_path / 'ours.pth').exists()
+
+
+def test_a_part_that_lacks_a_weight_does_not_start_afresh(tmp_path):
+    file = 'detrex_stable_dino_tiny'
+    source = changed(tmp_path, file, lambda model: model.pop('transformer.encoder.fusion_layer.0.bias'))
+    with pytest.raises(WeightsError, match=r'weights of the model are not in the file: encoder\.fusion\.fusion\.proj'):
+        convert(source, tmp_path / 'ours.pth', written_config(tmp_path, file))
+
+
+def test_weights_and_configs_of_no_detector(tmp_path):
+    file = 'detrex_stable_dino_tiny'
+    config = written_config(tmp_path, file)
+    source = changed(tmp_path, file, lambda model: model.update({name: torch.tensor(1.0) for name in list(model)}))
+    with pytest.raises(WeightsError, match='single numbers where weights of a detector have dimensions'):
+        convert(source, tmp_path / 'ours.pth', config)
+    with pytest.raises(WeightsError, match=r'retinanet.*builds a RetinaNet, but .*holds weights of detrex_stable_dino'):
+        convert(FILES / f'{file}.pth', tmp_path / 'ours.pth', 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+    source = changed(tmp_path, file, lambda model: model.pop('transformer.decoder.layers.0.norms.0.weight'))
+    with pytest.raises(WeightsError, match=r'not in the file: decoder\.layers\.0\.norms\.0\.weight'):
+        convert(source, tmp_path / 'ours.pth', config)
+    name = 'transformer.encoder.layers.0.norms.0.weight'  # which sizes are read from
+    source = changed(tmp_path, file, lambda model: model.pop(name))
+    with pytest.raises(WeightsError, match=r'lacks encoder\.layers\.0\.norms\.0\.weight, which every detector'):
+        convert(source, tmp_path / 'ours.pth', config)
+    assert not (tmp_path / 'ours.pth').exists()
+
+
+def test_a_config_of_swin_knows_its_decoders_heads(tmp_path):
+    """Not those of the backbone's stages, which stand first in it."""
+    weights = weights_of(MANIFESTS['detrex_dino_swin_t_224'])
+    converted = to_ours(Published(Path('swin.pth'), weights), 'dino/dino_swin_t_12e.py')
+    assert converted.cfg.model.neck.bias
+
+
+def test_our_own_checkpoints_tell_their_settings(tmp_path):
+    """A converted file that goes on as another detector keeps what its weights do not show."""
+    file = 'detrex_stable_dino_tiny'
+    config = written_config(tmp_path, file)
+    settings = {'model.positional_encoding.temperature': 7, 'model.positional_encoding.offset': 0.25}
+    convert(FILES / f'{file}.pth', tmp_path / 'ours.pth', config, settings=settings)
+    published = read(tmp_path / 'ours.pth')
+    assert '7' in published.meta['cfg']
+    model = to_ours(published, config).cfg.model
+    assert (model.positional_encoding.temperature, model.positional_encoding.offset) == (7, 0.25)
+    assert model.bbox_head.sigmoid_eps == model.decoder.sigmoid_eps == 1e-3
+    weights = weights_of(MANIFESTS['detrex_dn_detr_r50_dc5'])
+    first = to_ours(Published(Path('dc5.pth'), weights), dc5=True)
+    again = to_ours(Published(Path('ours.pth'), first.weights, meta=dict(cfg=text_of(first.cfg))))
+    assert again.cfg.model.backbone.type == 'DilatedResNet' and again.cfg.model.backbone.dilations[-1] == 2
 
 
 def test_unrelated_tensors(tmp_path):

@@ -2,17 +2,20 @@
 
 import http.server
 import json
+import re
 import shutil
 import threading
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
+from mmdet.apis import DetInferencer
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmdet_stable.__main__ import main as package_main
-from mmdet_stable.weights import WeightsError, named
+from mmdet_stable.weights import WeightsError, named, read
 from mmdet_stable.weights.cli import main
 from mmdet_stable.weights.configs import config_folder, text_of
 from mmdet_stable.weights.kinds import load_kinds
@@ -91,6 +94,70 @@ def test_mmengine_loads_it_by_prefix(place, monkeypatch):
     assert 'encoder.fusion.fusion.proj.weight' in loaded['state_dict']
 
 
+@pytest.fixture
+def by_name(place, monkeypatch):
+    """The only published weights, which are here already."""
+    weights = {NAME: entry('http://127.0.0.1:9/weights.pth')[NAME]._replace(config=str(place / 'tiny.py'))}
+    monkeypatch.setattr(named, 'named_weights', lambda: weights)
+    path = named.download_path(weights[NAME])
+    path.parent.mkdir(parents=True)
+    shutil.copy(FILES / 'detrex_stable_dino_tiny.pth', path)
+    monkeypatch.chdir(place)
+    return place
+
+
+def test_plain_names_are_checkpoints(by_name, capsys):
+    """Wherever mmengine loads a checkpoint; a file that is called so is that file."""
+    loaded = CheckpointLoader.load_checkpoint(NAME, map_location='cpu')
+    assert 'encoder.fusion.fusion.proj.weight' in loaded['state_dict']
+    printed = capsys.readouterr().out
+    assert '50.4 AP published by https://example.org (MIT), not measured by us' in printed
+    assert f'with the config {named.kept_files(NAME).config}' in printed
+    torch.save(dict(state_dict=dict(weight=torch.ones(1))), by_name / NAME)
+    assert list(CheckpointLoader.load_checkpoint(NAME, map_location='cpu')['state_dict']) == ['weight']
+
+
+@pytest.mark.parametrize('prefix', ['', 'published://'])
+def test_inference_by_name_alone(by_name, prefix):
+    """The converted checkpoint holds its config, from which DetInferencer builds the detector."""
+    inferencer = DetInferencer(weights=prefix + NAME, device='cpu', show_progress=False)
+    assert inferencer.model.neck.convs[0].conv.bias is not None
+    assert inferencer.model.dataset_meta['classes'][14] == 'class 14'
+    picture = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    assert len(inferencer(picture)['predictions'][0]['scores']) == 300 or inferencer.model.num_queries < 300
+
+
+def test_unknown_names(by_name):
+    for text in ('tiny-stable-dimo', 'published://tiny-dino'):
+        with pytest.raises(WeightsError, match=f'there are no weights of this name; near are {NAME}'):
+            CheckpointLoader.load_checkpoint(text, map_location='cpu')
+    assert main(['--get', 'resnet-50']) == 1
+    with pytest.raises(FileNotFoundError, match='there is no such checkpoint'):
+        CheckpointLoader.load_checkpoint('tiny-stable-dino.pth', map_location='cpu')  # a file
+
+
+def test_names_are_converted_like_files(by_name, capsys):
+    """To a config of one's own, to another publisher's names, and checked; with what the entry says."""
+    assert main([NAME, str(by_name / 'tiny.py'), 'out.pth', '--cfg-options', 'model.test_cfg.nms=None']) == 0
+    assert Config.fromfile('out.py').model.test_cfg.nms is None
+    assert '50.4 AP published by https://example.org (MIT)' in capsys.readouterr().out
+    assert main([NAME, 'detrex.pth', '--to', 'detrex']) == 0
+    assert read(by_name / 'detrex.pth').weights.keys() == read(FILES / 'detrex_stable_dino_tiny.pth').weights.keys()
+    recorded = str(FILES / 'detrex_stable_dino_tiny_expected.npz')
+    assert main([NAME, str(by_name / 'tiny.py'), '--check', recorded]) == 0
+    assert main(['tiny-dino', 'other.pth']) == 1
+    assert f'near are {NAME}' in capsys.readouterr().err
+
+
+def test_settings_of_an_entry_count(by_name, monkeypatch):
+    weights = named.named_weights()
+    settings = {'model.positional_encoding.temperature': 7}
+    monkeypatch.setattr(named, 'named_weights', lambda: {NAME: weights[NAME]._replace(settings=settings)})
+    assert main([NAME, str(by_name / 'tiny.py'), 'out.pth']) == 0
+    assert Config.fromfile('out.py').model.positional_encoding.temperature == 7
+    assert Config.fromfile(named.fetch(NAME).config).model.positional_encoding.temperature == 7
+
+
 def test_hashes(place):
     """Another file than was published, or than the first download, is refused and not kept."""
     with served(place / 'served') as (address, _):
@@ -146,10 +213,11 @@ def test_list(place, capsys):
     printed = capsys.readouterr().out
     assert 'as published; not measured by us' in printed
     for name, weights in named.named_weights().items():
-        assert name in printed and 39 < weights.AP < 60 and weights.licence in ('Apache-2.0', 'MIT')
+        assert name in printed and re.match(named.NAME, name) and weights.licence in ('Apache-2.0', 'MIT')
+        assert 39 < weights.AP < 60 if weights.AP else 'mIoU' in weights.also
         assert (weights.url or '').startswith('https://') != bool(weights.folder and weights.file)
-    with pytest.raises(WeightsError, match='no weights of this name; known are dino-r50-12e, '):
-        named.fetch('dino-r34')
+    with pytest.raises(WeightsError, match='no weights of this name; near are dino-r50-12e, '):
+        named.fetch('dino-r50')
 
 
 def test_every_kind_has_configs():

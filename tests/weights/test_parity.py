@@ -20,6 +20,11 @@ FAMILIES = {
     'dn_detr_forward': 'detrex_dn_detr',
     'dn_deformable_detr_forward': 'detrex_dn_deformable_detr',
     'h_deformable_two_stage': 'detrex_h_deformable_detr',
+    'maskdino_5level': 'maskdino',
+    'maskdino_high2low_bitmask': 'maskdino',
+    'maskdino_mask2box': 'maskdino',
+    'maskdino_panoptic': 'maskdino',
+    'maskdino_semantic': 'maskdino_semantic',
 }
 
 
@@ -28,6 +33,7 @@ def test_golden_outputs(name):
     family, result = parity.compare_golden(golden(name))
     assert family == FAMILIES[name]
     assert result.good and not result.swapped
+    assert (result.masks is not None) == name.startswith('maskdino')
 
 
 def test_table(capsys):

@@ -19,13 +19,14 @@ import numpy as np
 import torch
 
 from mmdet_stable.weights import WeightsError
+from mmdet_stable.weights.cli import given_weights
 from mmdet_stable.weights.parity import check_files
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('picture', type=Path, help='any picture')
-    parser.add_argument('source', type=Path, help='published weights')
+    parser.add_argument('source', help='published weights: a file, or a name')
     parser.add_argument('--config', help='config to convert to; default: the one that fits the weights')
     parser.add_argument('--reference', type=Path, required=True, help='file that defines outputs(image)')
     parser.add_argument('--scale', type=int, nargs=2, default=(1333, 800), help='longest and shortest side in pixels')
@@ -37,7 +38,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         logits, boxes = runpy.run_path(str(args.reference))['outputs'](np.ascontiguousarray(image))
     np.savez(args.out, image=image, logits=logits.cpu().numpy(), boxes=boxes.cpu().numpy())
     try:
-        lines, good = check_files([args.out], args.source, args.config)
+        source, options = given_weights(args.source)
+        lines, good = check_files([args.out], source, args.config, **options)
     except (WeightsError, FileNotFoundError) as error:
         print(f'{type(error).__name__}: {error}', file=sys.stderr)
         return 1

@@ -1,8 +1,9 @@
 """What all detectors of this package have in common: how a batch flows through them."""
 
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Tuple, Type, Union
 
 import torch
+from mmdet.models.dense_heads import DETRHead
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.models.layers import CdnQueryGenerator
 from mmdet.registry import MODELS
@@ -33,10 +34,11 @@ class StableDetector(DetectionTransformer):
         Others: as in mmdet.
 
     Raises:
-        ValueError: for ``compile_layers`` together with ``encoder.num_cp``, and as :func:`check_detector`; while
-            loading, if a checkpoint's weights have other names or shapes.
+        ValueError: for a head of another kind, ``compile_layers`` together with ``encoder.num_cp``, and as
+            :func:`check_detector`; while loading, if a checkpoint's weights have other names or shapes.
     """
 
+    head_type: Type[DETRHead] = DETRHead  # what kind of head takes the decoder's outputs
     one_to_many: Optional[OneToMany] = None
     dn_query_generator: Union[DNQueryGenerator, CdnQueryGenerator, None]
     # First the configs, then the modules that are built of them, as in mmdet.
@@ -48,6 +50,7 @@ class StableDetector(DetectionTransformer):
 
     def __init__(self, *args: Any, num_queries: int = 100, compile_layers: OptConfigType = None, **kwargs: Any) -> None:
         check_detector(type(self).__name__, dict(kwargs, num_queries=num_queries))
+        self._check_head_type(kwargs.get('bbox_head'))
         self.dn_query_generator = None
         self.num_one_to_one = num_queries
         added = self.one_to_many.num_queries if self.one_to_many else 0
@@ -62,6 +65,14 @@ class StableDetector(DetectionTransformer):
             )
         for layer in [*encoder.layers, *decoder.layers]:
             layer.compile(**compile_layers)
+
+    def _check_head_type(self, cfg: OptConfigType) -> None:
+        kind = MODELS.get(cfg['type']) if cfg is not None and isinstance(cfg['type'], str) else None
+        if kind is not None and not issubclass(kind, self.head_type):
+            raise ValueError(
+                f'model.bbox_head.type={cfg["type"]!r}: {type(self).__name__} needs a {self.head_type.__name__} or a '
+                'subclass of it; those of mmdet_stable are listed in docs/mixing.md'
+            )
 
     @property
     def coders(self) -> Tuple[Any, Any]:

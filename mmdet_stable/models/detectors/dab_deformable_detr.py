@@ -6,7 +6,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import ConfigType
 from torch import Tensor, nn
 
-from mmdet_stable.models.layers import DABDeformableDecoder, marked
+from mmdet_stable.models.layers import DABDeformableDecoder, LevelSizes, marked
 
 from .deformable import DeformableDetector
 
@@ -49,14 +49,14 @@ class DABDeformableDETR(DeformableDetector):
             self.anchor_embedding = nn.Embedding(self.num_queries, 4)
 
     def pre_decoder(
-        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor
+        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: LevelSizes
     ) -> Tuple[Dict[str, Tensor], Dict[str, Any]]:
         """Content and anchors for the decoder, and encoder proposals for the head."""
         if self.as_two_stage:
             anchors, supervised = self.select_proposals(memory, memory_mask, spatial_shapes)
         else:
-            anchors, supervised = self.anchor_embedding.weight.expand(len(memory), -1, -1), self.no_proposals()
-        query = self.query_embedding.weight.expand(len(memory), -1, -1)
+            anchors, supervised = self.anchor_embedding.weight.expand(memory.shape[0], -1, -1), self.no_proposals()
+        query = self.query_embedding.weight.expand(memory.shape[0], -1, -1)
         if self.has_indicator:
             query = marked(query)
         return dict(query=query, reference_points=anchors.sigmoid(), memory=memory), supervised

@@ -4,13 +4,24 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
+from mmdet.models.dense_heads import DeformableDETRHead
 from mmdet.models.detectors import DeformableDETR
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.models.layers import SinePositionalEncoding
 from mmdet.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
 
-from mmdet_stable.models.layers import DeformableDecoder, MemoryFusionEncoder, refined_proposals, with_enough_tokens
+from mmdet_stable.models.layers import (
+    DeformableDecoder,
+    LevelSizes,
+    MemoryFusionEncoder,
+    Selection,
+    anchors_unact,
+    best_tokens,
+    refined_proposals,
+    sizes_on_host,
+    with_enough_tokens,
+)
 
 from .base import StableDetector
 from .one_to_many import OneToMany
@@ -30,6 +41,8 @@ class DeformableDetector(StableDetector, DeformableDETR):
     Source: arXiv:2010.04159.
     """
 
+    head_type = DeformableDETRHead
+    selection: Selection = staticmethod(best_tokens)  # which tokens queries start from; an export records it
     class_agnostic_encoder = True  # whether proposals are ranked, and supervised, as objects of class 0
 
     def __init__(self, *args: Any, one_to_many: OptConfigType = None, **kwargs: Any) -> None:
@@ -94,7 +107,7 @@ class DeformableDetector(StableDetector, DeformableDETR):
         nn.init.normal_(self.level_embed)
 
     def select_proposals(
-        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor
+        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: LevelSizes
     ) -> Tuple[Tensor, Dict[str, Optional[Tensor]]]:
         """The encoder's best proposals, one for each query.
 
@@ -113,7 +126,7 @@ class DeformableDetector(StableDetector, DeformableDETR):
         logits = self.bbox_head.cls_branches[branch](tokens)
         boxes_unact = refined_proposals(self.bbox_head.reg_branches[branch], tokens, proposals)
         scores = logits[..., 0] if self.class_agnostic_encoder else logits.amax(-1)
-        best = scores.topk(self.num_matching_queries, dim=1).indices[..., None]
+        best = self.selection(scores, self.num_matching_queries)[..., None]
         best_boxes = boxes_unact.gather(1, best.expand(-1, -1, 4))
         if not self.training:
             return best_boxes, {}
@@ -126,16 +139,16 @@ class DeformableDetector(StableDetector, DeformableDETR):
         return dict(enc_outputs_class=None, enc_outputs_coord=None) if self.training else {}
 
     def gen_encoder_output_proposals(
-        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor
+        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: LevelSizes
     ) -> Tuple[Tensor, Tensor]:
         """Tokens (B, N, D) to predict from, and an anchor before the sigmoid (B, N, 4) for each, as in mmdet; also for
         images of fewer tokens than queries. Waits for the device once, not at every size."""
-        if memory_mask is None:
-            memory_mask = torch.zeros(memory.shape[:2], dtype=torch.bool, device=memory.device)
-        shapes = spatial_shapes.tolist()
-        return super().gen_encoder_output_proposals(
-            *with_enough_tokens(memory, memory_mask, shapes, self.num_matching_queries)
+        memory, memory_mask, sizes = with_enough_tokens(
+            memory, memory_mask, sizes_on_host(spatial_shapes), self.num_matching_queries
         )
+        anchors, valid = anchors_unact(sizes, memory_mask, memory.device)
+        tokens = self.memory_trans_norm(self.memory_trans_fc(memory.masked_fill(~valid, 0.0)))
+        return tokens, anchors.expand(memory.shape[0], -1, -1)
 
     def denoising_positions(self, boxes_unact: Tensor) -> Dict[str, Tensor]:
         return dict(reference_points=boxes_unact.sigmoid())
@@ -147,7 +160,7 @@ class DeformableDetector(StableDetector, DeformableDETR):
         memory: Tensor,
         memory_mask: Optional[Tensor],
         reference_points: Tensor,
-        spatial_shapes: Tensor,
+        spatial_shapes: LevelSizes,
         level_start_index: Tensor,
         valid_ratios: Tensor,
         query_pos: Optional[Tensor] = None,

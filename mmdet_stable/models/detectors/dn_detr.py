@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, Optional, Tuple
 
+from mmdet.models.dense_heads import ConditionalDETRHead, DABDETRHead
 from mmdet.models.detectors import DABDETR, ConditionalDETR
 from mmdet.models.layers import MLP, SinePositionalEncoding, coordinate_to_encoding
 from mmdet.registry import MODELS
@@ -35,6 +36,8 @@ class DNDETR(StableDetector, DABDETR):
     Source: arXiv:2203.01305.
     """
 
+    head_type = DABDETRHead
+
     def __init__(self, *args: Any, dn_cfg: ConfigType, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.num_one_to_one *= max(self.num_patterns, 1)
@@ -58,7 +61,7 @@ class DNDETR(StableDetector, DABDETR):
             anchors = anchors.repeat(self.num_patterns, 1)
             content = content + self.patterns.weight.repeat_interleave(self.num_queries, 0)
         queries = dict(query=content, query_pos=anchors)
-        return dict({name: value.expand(len(memory), -1, -1) for name, value in queries.items()}, memory=memory), {}
+        return dict({name: value.expand(memory.shape[0], -1, -1) for name, value in queries.items()}, memory=memory), {}
 
     def denoising_positions(self, boxes_unact: Tensor) -> Dict[str, Tensor]:
         return dict(query_pos=boxes_unact)
@@ -99,6 +102,8 @@ class DNConditionalDETR(StableDetector, ConditionalDETR):
     Source: arXiv:2108.06152; arXiv:2203.01305.
     """
 
+    head_type = ConditionalDETRHead
+
     def __init__(self, *args: Any, dn_cfg: ConfigType, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.dn_query_generator: DNQueryGenerator = self.build_dn_query_generator(dn_cfg)
@@ -113,7 +118,7 @@ class DNConditionalDETR(StableDetector, ConditionalDETR):
 
     def pre_decoder(self, memory: Tensor) -> Tuple[Dict[str, Tensor], Dict[str, Any]]:
         """Learned positions, with the embedding of "unknown" as their content, or zeros without the indicator."""
-        position = self.query_embedding.weight.expand(len(memory), -1, -1)
+        position = self.query_embedding.weight.expand(memory.shape[0], -1, -1)
         content = self.dn_query_generator.unknown_content.expand_as(position)
         return dict(query=content, query_pos=position, memory=memory), {}
 

@@ -9,7 +9,17 @@ from mmdet.structures import OptSampleList, SampleList
 from mmdet.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
 
-from mmdet_stable.models.layers import DinoDecoder, PixelDecoderOutputs, initial_boxes, select_tokens
+from mmdet_stable.models.dense_heads import MaskDINOHead
+from mmdet_stable.models.layers import (
+    DinoDecoder,
+    FirstBoxes,
+    LevelSizes,
+    PixelDecoderOutputs,
+    initial_boxes,
+    level_sizes,
+    level_starts,
+    select_tokens,
+)
 from mmdet_stable.models.layers.mask_boxes import BOX_TYPES
 from mmdet_stable.models.layers.mask_dino_queries import LOGIT_EPS
 from mmdet_stable.structures import BatchTargets
@@ -37,12 +47,14 @@ class MaskDINO(DeformableDetector):
         Others: as in :class:`StableDetector`.
 
     Raises:
-        ValueError: for another head or neck, an unknown ``initialize_box_type``, or widths that differ.
+        ValueError: for an ``encoder`` beside the neck's, an unknown ``initialize_box_type``, or widths that differ.
 
     Source: arXiv:2206.02777.
     """
 
+    head_type = MaskDINOHead
     class_agnostic_encoder = False
+    first_boxes: FirstBoxes = staticmethod(initial_boxes)  # where the decoder starts; an export records it
     neck: Any
 
     def __init__(
@@ -56,6 +68,9 @@ class MaskDINO(DeformableDetector):
     ) -> None:
         if initialize_box_type not in BOX_TYPES:
             raise ValueError(f'initialize_box_type={initialize_box_type!r}: known are {BOX_TYPES}')
+        for name in ('encoder', 'positional_encoding'):
+            if kwargs.get(name) is not None:
+                raise ValueError(f"model.{name}: MaskDINO's encoder is part of its neck; set it in model.neck instead")
         self.initialize_box_type = initialize_box_type
         self.initial_pred = initial_pred
         super().__init__(*args, as_two_stage=as_two_stage, with_box_refine=True, **kwargs)
@@ -115,14 +130,12 @@ class MaskDINO(DeformableDetector):
     ) -> Tuple[Dict[str, Any], Dict[str, Any]]:
         """The pixel decoder has encoded already: its memory and mask features, and how the memory lies in levels."""
         memory, sizes = img_feats.memory()
-        shapes = torch.tensor(sizes)
-        lengths = shapes.prod(1)
-        spatial_shapes = shapes.to(memory.device, non_blocking=True)
+        spatial_shapes = level_sizes(sizes, memory.device)
         levels = dict(
             memory_mask=None,
             spatial_shapes=spatial_shapes,
-            level_start_index=(lengths.cumsum(0) - lengths).to(memory.device, non_blocking=True),
-            valid_ratios=memory.new_ones(len(memory), len(sizes), 2, dtype=torch.float32),
+            level_start_index=level_starts(sizes, memory.device),
+            valid_ratios=memory.new_ones(memory.shape[0], len(sizes), 2, dtype=torch.float32),
         )
         encoder_inputs = dict(memory=memory, spatial_shapes=spatial_shapes, mask_features=img_feats.mask_features)
         return encoder_inputs, levels
@@ -132,16 +145,18 @@ class MaskDINO(DeformableDetector):
         return encoded
 
     def pre_decoder(
-        self, memory: Tensor, spatial_shapes: Tensor, mask_features: Tensor
+        self, memory: Tensor, spatial_shapes: LevelSizes, mask_features: Tensor
     ) -> Tuple[Dict[str, Tensor], Dict[str, Any]]:
         """Queries at the encoder's best tokens, or learned ones, and what the head needs beside them."""
         head_inputs: Dict[str, Any] = dict(mask_features=mask_features, norm=self.decoder.norm)
         if self.as_two_stage:
             tokens, proposals = self.gen_encoder_output_proposals(memory, None, spatial_shapes)
             predictor = self.bbox_head.predictor
-            selected = select_tokens(tokens, proposals, predictor.cls, predictor.reg, self.num_matching_queries)
+            selected = select_tokens(
+                tokens, proposals, predictor.cls, predictor.reg, self.num_matching_queries, self.selection
+            )
             encoder = predictor.predict_tokens(self.decoder.norm, selected)
-            boxes_unact = initial_boxes(
+            boxes_unact = self.first_boxes(
                 selected.boxes_unact, encoder.mask_embeddings[0], mask_features, self.initialize_box_type
             )
             query = selected.content.detach()
@@ -149,7 +164,7 @@ class MaskDINO(DeformableDetector):
                 head_inputs['encoder'] = encoder
         else:
             learned = self.query_feat.weight, self.query_embed.weight
-            query, boxes_unact = (weight.expand(len(memory), -1, -1) for weight in learned)
+            query, boxes_unact = (weight.expand(memory.shape[0], -1, -1) for weight in learned)
         return dict(query=query, reference_points=boxes_unact.sigmoid(), memory=memory), head_inputs
 
     def forward_decoder(self, query: Tensor, **inputs: Any) -> Dict[str, Any]:

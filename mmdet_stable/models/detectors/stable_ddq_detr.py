@@ -13,7 +13,13 @@ from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmdet_stable.models.dense_heads import SetLossHead
-from mmdet_stable.models.layers import DeformableDecoderLayer, MemoryFusionEncoder, with_enough_tokens
+from mmdet_stable.models.layers import (
+    DeformableDecoderLayer,
+    LevelSizes,
+    MemoryFusionEncoder,
+    sizes_on_host,
+    with_enough_tokens,
+)
 from mmdet_stable.models.losses import PositionSupervisedLoss
 
 from .base import StableDetector
@@ -82,12 +88,12 @@ class StableDDQDETR(StableDetector, DDQDETR):
         return DDQDETR.forward_transformer(self, img_feats, batch_data_samples)
 
     def gen_encoder_output_proposals(
-        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor
+        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: LevelSizes
     ) -> Tuple[Tensor, Tensor]:
         """Tokens and anchors for proposals. Waits for the device once, not at every size as mmdet; DDQ-DETR fills up
         missing queries itself."""
         if memory_mask is None:
             memory_mask = torch.zeros(memory.shape[:2], dtype=torch.bool, device=memory.device)
         return super().gen_encoder_output_proposals(
-            *with_enough_tokens(memory, memory_mask, spatial_shapes.tolist(), num_queries=0)
+            *with_enough_tokens(memory, memory_mask, sizes_on_host(spatial_shapes), num_queries=0)
         )

@@ -7,7 +7,7 @@ from mmdet.utils import ConfigType
 from mmengine.model import xavier_init
 from torch import Tensor, nn
 
-from mmdet_stable.models.layers import DeformableDecoder
+from mmdet_stable.models.layers import DeformableDecoder, LevelSizes
 
 from .deformable import DeformableDetector
 
@@ -68,11 +68,11 @@ class StableDeformableDETR(DeformableDetector):
             xavier_init(self.reference_points_fc, distribution='uniform', bias=0.0)
 
     def pre_decoder(
-        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor
+        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: LevelSizes
     ) -> Tuple[Dict[str, Tensor], Dict[str, Any]]:
         """Learned queries or, in two stages, those made of the encoder's best proposals, and proposals for the head."""
         if not self.as_two_stage:
-            learned = self.query_embedding.weight[: self.num_matching_queries].expand(len(memory), -1, -1)
+            learned = self.query_embedding.weight[: self.num_matching_queries].expand(memory.shape[0], -1, -1)
             query_pos, query = learned.chunk(2, dim=-1)
             reference_points = self.reference_points_fc(query_pos).sigmoid()
             supervised = self.no_proposals()
@@ -82,7 +82,7 @@ class StableDeformableDETR(DeformableDetector):
             query_pos, query = self.pos_trans_norm(self.pos_trans_fc(encoding)).chunk(2, dim=-1)
             reference_points = boxes_unact.sigmoid()
             if self.mixed_selection:
-                query = self.query_embedding.weight[: self.num_matching_queries].expand(len(memory), -1, -1)
+                query = self.query_embedding.weight[: self.num_matching_queries].expand(memory.shape[0], -1, -1)
         return dict(query=query, query_pos=query_pos, reference_points=reference_points, memory=memory), supervised
 
 

@@ -3,13 +3,14 @@
 import warnings
 from typing import Any, Dict, Optional, Tuple
 
+from mmdet.models.dense_heads import DINOHead
 from mmdet.models.layers import CdnQueryGenerator
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
 
 from mmdet_stable.models.dense_heads import SetLossHead
-from mmdet_stable.models.layers import DinoDecoder
+from mmdet_stable.models.layers import DinoDecoder, LevelSizes
 from mmdet_stable.structures import QueryPlan
 
 from .deformable import DeformableDetector
@@ -38,6 +39,7 @@ class StableDINO(DeformableDetector):
     Source: arXiv:2304.04742; arXiv:2203.03605.
     """
 
+    head_type = DINOHead
     class_agnostic_encoder = False
 
     def __init__(
@@ -84,11 +86,11 @@ class StableDINO(DeformableDetector):
         nn.init.xavier_uniform_(self.query_embedding.weight)
 
     def pre_decoder(
-        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: Tensor
+        self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: LevelSizes
     ) -> Tuple[Dict[str, Tensor], Dict[str, Any]]:
         """Queries of learned content at the encoder's best proposals, and these proposals for the head."""
         boxes_unact, supervised = self.select_proposals(memory, memory_mask, spatial_shapes)
-        query = self.query_embedding.weight[: self.num_matching_queries].expand(len(memory), -1, -1)
+        query = self.query_embedding.weight[: self.num_matching_queries].expand(memory.shape[0], -1, -1)
         return dict(query=query, reference_points=boxes_unact.sigmoid(), memory=memory), supervised
 
     def plan_for_head(self, plan: QueryPlan) -> Dict[str, Any]:

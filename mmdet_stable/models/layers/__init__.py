@@ -3,11 +3,12 @@ from .conditional_decoders import ConditionalDecoder, ConditionalEncoder, DABDec
 from .deformable_attention import DeformableAttention
 from .deformable_decoders import DABDeformableDecoder, DeformableDecoder, DinoDecoder
 from .denoising import DenoisingQueries, DNQueryGenerator, denoising_queries, marked
+from .level_sizes import LevelSizes, level_sizes, level_starts, sizes_on_device, sizes_on_host
 from .mask_boxes import boxes_of_masks, masks_to_xyxy
 from .mask_dino_pixel_decoder import MaskDINOPixelDecoder, PixelDecoderOutputs
-from .mask_dino_queries import SelectedTokens, initial_boxes, select_tokens
+from .mask_dino_queries import FirstBoxes, SelectedTokens, initial_boxes, select_tokens
 from .memory_fusion_encoder import MemoryFusionEncoder
-from .proposals import with_enough_tokens
+from .proposals import Selection, anchors_unact, best_tokens, with_enough_tokens
 from .self_attention import FusedConditionalAttention, SelfAttention
 from .transformer_layers import DeformableDecoderLayer
 
@@ -23,19 +24,28 @@ __all__ = [
     'DeformableDecoderLayer',
     'DenoisingQueries',
     'DinoDecoder',
+    'FirstBoxes',
     'FusedConditionalAttention',
+    'LevelSizes',
     'MaskDINOPixelDecoder',
     'MemoryFusionEncoder',
     'PixelDecoderOutputs',
     'SelectedTokens',
+    'Selection',
     'SelfAttention',
+    'anchors_unact',
+    'best_tokens',
     'boxes_of_masks',
     'denoising_queries',
     'initial_boxes',
+    'level_sizes',
+    'level_starts',
     'marked',
     'masks_to_xyxy',
     'refined_boxes',
     'refined_proposals',
     'select_tokens',
+    'sizes_on_device',
+    'sizes_on_host',
     'with_enough_tokens',
 ]

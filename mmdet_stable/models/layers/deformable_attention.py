@@ -1,6 +1,6 @@
 """mmcv's deformable attention, faster on a CPU, and for bfloat16 on a GPU."""
 
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any, Callable, Iterator, Optional, Tuple
 
 import torch
 from mmcv.ops import MultiScaleDeformableAttention, get_compiling_cuda_version
@@ -10,7 +10,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
+from .level_sizes import LevelSizes, sizes_on_device
+
 HAS_CUDA_OPERATOR = get_compiling_cuda_version() != 'not available'  # as mmcv says without CUDA, or uncompiled
+
+Sampling = Callable[[Tensor, LevelSizes, Tensor, Tensor], Tensor]  # see weighted_samples
 
 
 class DeformableAttention(MultiScaleDeformableAttention):
@@ -25,6 +29,8 @@ class DeformableAttention(MultiScaleDeformableAttention):
     Source: arXiv:2010.04159 Eq. 3.
     """
 
+    sampling: Optional[Sampling] = None  # takes the place of the device's own way, for an export
+
     def forward(
         self,
         query: Tensor,
@@ -34,13 +40,13 @@ class DeformableAttention(MultiScaleDeformableAttention):
         query_pos: Optional[Tensor] = None,
         key_padding_mask: Optional[Tensor] = None,
         reference_points: Optional[Tensor] = None,
-        spatial_shapes: Optional[Tensor] = None,
+        spatial_shapes: Optional[LevelSizes] = None,
         level_start_index: Optional[Tensor] = None,
         **kwargs,
     ) -> Tensor:
         """Output (B, Q, D) for ``query`` (B, Q, D), ``value`` (B, N, D) and ``reference_points`` (B, Q, L, 2 or 4),
         normalised, with L map sizes (height, width) in ``spatial_shapes``; batch second without ``batch_first``."""
-        if query.device.type not in ('cpu', 'cuda') or torch.jit.is_tracing():
+        if query.device.type not in ('cpu', 'cuda') or (torch.jit.is_tracing() and not self.sampling):
             maps = dict(spatial_shapes=spatial_shapes, level_start_index=level_start_index)
             inputs = dict(query_pos=query_pos, key_padding_mask=key_padding_mask, reference_points=reference_points)
             return super().forward(query, key, value, identity, **inputs, **maps, **kwargs)
@@ -61,16 +67,19 @@ class DeformableAttention(MultiScaleDeformableAttention):
         points = (self.num_levels, self.num_points)
         offsets = self.sampling_offsets(query).unflatten(-1, (self.num_heads, *points, 2))
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1).unflatten(-1, points)
+        sizes = sizes_on_device(spatial_shapes, query.device)
         reference_points = reference_points[:, :, None, :, None]
         if reference_points.shape[-1] == 2:  # offsets in cells of the map
-            unit = 1 / spatial_shapes.flip(-1)[:, None]
+            unit = 1 / sizes.flip(-1)[:, None]
         else:  # in halves of the reference box, which all points together cover
             unit = reference_points[..., 2:] * (0.5 / self.num_points)
         locations = reference_points[..., :2] + offsets * unit
-        if value.is_cuda and HAS_CUDA_OPERATOR:
-            output = cuda_samples(value, spatial_shapes, level_start_index, locations, weights, self.im2col_step)
+        if self.sampling is not None:
+            output = self.sampling(value, spatial_shapes, locations, weights)
+        elif value.is_cuda and HAS_CUDA_OPERATOR:
+            output = cuda_samples(value, sizes, level_start_index, locations, weights, self.im2col_step)
         else:
-            output = weighted_samples(value, spatial_shapes, locations, weights)
+            output = weighted_samples(value, sizes, locations, weights)
         output = self.output_proj(output)
         if not self.batch_first:
             output = output.transpose(0, 1)

@@ -8,6 +8,7 @@ from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from .box_refinement import refined_boxes
+from .level_sizes import LevelSizes
 from .transformer_layers import DeformableDecoderLayer
 
 
@@ -44,7 +45,7 @@ class DeformableDecoder(DeformableDetrTransformerDecoder):
         value: Tensor,
         key_padding_mask: Optional[Tensor],
         reference_points: Tensor,
-        spatial_shapes: Tensor,
+        spatial_shapes: LevelSizes,
         level_start_index: Tensor,
         valid_ratios: Tensor,
         reg_branches: Optional[nn.ModuleList] = None,

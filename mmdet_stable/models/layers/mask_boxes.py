@@ -48,7 +48,9 @@ def boxes_of_masks(embeddings: Tensor, mask_features: Tensor, box_type: str) -> 
     Returns:
         (B, Q, 4) cxcywh, normalised by the masks' size, detached. Those of empty masks may lie outside of [0, 1].
     """
-    whwh = embeddings.new_tensor([*mask_features.shape[:-3:-1]] * 2)
+    height, width = mask_features.shape[-2:]
+    # Not by `new_tensor`, which would bake the sizes into an export.
+    whwh = torch.tensor([width, height] * 2, device=embeddings.device).to(embeddings.dtype)
     with torch.autocast(embeddings.device.type, enabled=False):
         features = mask_features.float().flatten(2)
         boxes = [

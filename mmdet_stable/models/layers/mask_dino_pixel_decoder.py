@@ -12,6 +12,7 @@ from mmengine.model import BaseModule, ModuleList, caffe2_xavier_init, normal_in
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from .level_sizes import level_sizes, level_starts
 from .memory_fusion_encoder import MemoryFusionEncoder
 
 LEVEL_ORDERS = ('low2high', 'high2low')
@@ -178,15 +179,14 @@ class MaskDINOPixelDecoder(BaseModule):
         for size, embedding in zip(sizes, self.level_encoding.weight):
             position = self.positional_encoding(torch.zeros(1, *size, dtype=torch.bool, device=device))
             positions.append(position.flatten(2).transpose(1, 2) + embedding)
-        shapes = torch.tensor([tuple(size) for size in sizes])
-        lengths = shapes.prod(1)
+        lengths = [height * width for height, width in sizes]
         memory = self.encoder(
             query=torch.cat([level.flatten(2).transpose(1, 2) for level in inputs], 1),
             query_pos=torch.cat(positions, 1),
             key_padding_mask=None,
-            spatial_shapes=shapes.to(device, non_blocking=True),
-            level_start_index=(lengths.cumsum(0) - lengths).to(device, non_blocking=True),
-            valid_ratios=inputs[0].new_ones(len(inputs[0]), len(inputs), 2, dtype=torch.float32),
+            spatial_shapes=level_sizes(sizes, device),
+            level_start_index=level_starts(sizes, device),
+            valid_ratios=inputs[0].new_ones(inputs[0].shape[0], len(inputs), 2, dtype=torch.float32),
         )
-        outputs = memory.transpose(1, 2).split(lengths.tolist(), 2)
+        outputs = memory.transpose(1, 2).split(lengths, 2)
         return tuple(output.unflatten(2, tuple(size)) for output, size in zip(outputs, sizes))

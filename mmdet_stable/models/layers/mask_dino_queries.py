@@ -8,8 +8,10 @@ from torch import Tensor
 
 from .box_refinement import refined_proposals
 from .mask_boxes import BOX_TYPES, boxes_of_masks
+from .proposals import Selection, best_tokens
 
 Branch = Callable[[Tensor], Tensor]
+FirstBoxes = Callable[[Tensor, Tensor, Tensor, str], Tensor]  # see initial_boxes
 LOGIT_EPS = 1e-5  # of every inverse sigmoid of MaskDINO; DINO has 1e-3
 
 
@@ -29,18 +31,26 @@ class SelectedTokens(NamedTuple):
     boxes_unact: Tensor
 
 
-def select_tokens(memory: Tensor, proposals: Tensor, cls: Branch, reg: Branch, num_queries: int) -> SelectedTokens:
+def select_tokens(
+    memory: Tensor,
+    proposals: Tensor,
+    cls: Branch,
+    reg: Branch,
+    num_queries: int,
+    selection: Selection = best_tokens,
+) -> SelectedTokens:
     """Choose tokens by their best class score, which is taken without the decoder's norm.
 
     Args:
         memory: (B, N, D) and proposals: (B, N, 4), as of mmdet's ``gen_encoder_output_proposals``.
         cls, reg: class and box branch of the decoder, which MaskDINO shares with the encoder.
         num_queries: Q, at most N.
+        selection: which tokens are chosen, given their scores.
 
     Source: arXiv:2206.02777 Sec. 3.4. The box branch sees the chosen tokens only, which gives the same boxes.
     """
     with torch.no_grad():
-        inds = cls(memory).amax(-1).topk(num_queries, 1).indices
+        inds = selection(cls(memory).amax(-1), num_queries)
 
     def chosen(values: Tensor) -> Tensor:
         return values.gather(1, inds[..., None].expand(-1, -1, values.shape[-1]))

@@ -1,6 +1,6 @@
 """Deformable encoder that carries a memory fusion."""
 
-from typing import Optional, Union
+from typing import Optional
 
 import torch
 from mmdet.models.layers import DeformableDetrTransformerEncoder
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mmdet_stable.models.necks import MemoryFusion
 
+from .level_sizes import LevelSizes, sizes_on_host
+from .proposals import token_centres
 from .transformer_layers import CheckpointedEncoderLayer, DeformableEncoderLayer
 
 
@@ -49,7 +51,7 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
         query: Tensor,
         query_pos: Tensor,
         key_padding_mask: Tensor,
-        spatial_shapes: Tensor,
+        spatial_shapes: LevelSizes,
         level_start_index: Tensor,
         valid_ratios: Tensor,
         **kwargs,
@@ -66,6 +68,9 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
 
         Returns:
             (B, N, D) memory, fused where a fusion is configured.
+
+        Raises:
+            ValueError: if a fusion of one's own returns another shape.
         """
         if self.fusion is None:
             return super().forward(
@@ -86,14 +91,22 @@ class MemoryFusionEncoder(DeformableDetrTransformerEncoder):
                     **kwargs,
                 )
             )
-        return self.fusion(memories)
+        fused = self.fusion(memories)
+        if fused.shape != query.shape:
+            raise ValueError(
+                f'{type(self.fusion).__name__} returned {tuple(fused.shape)}, but the memory is {tuple(query.shape)}: '
+                '(images, tokens, channels)'
+            )
+        return fused
 
     @staticmethod
-    def get_encoder_reference_points(
-        spatial_shapes: Tensor, valid_ratios: Tensor, device: Union[torch.device, str]
-    ) -> Tensor:
+    def get_encoder_reference_points(spatial_shapes: LevelSizes, valid_ratios: Tensor, device: torch.device) -> Tensor:
         """(B, N, L, 2) reference points of all tokens, as mmdet's. Given sizes on the host, that waits for the device
         once, instead of at every size."""
-        return DeformableDetrTransformerEncoder.get_encoder_reference_points(
-            spatial_shapes.tolist(), valid_ratios, device
-        )
+        sizes = sizes_on_host(spatial_shapes)
+        places = []
+        for level, ((height, width), centres) in enumerate(zip(sizes, token_centres(sizes, device))):
+            x, y = centres.unbind(1)
+            wide, high = (valid_ratios[:, None, level] * edge for edge in (width, height))
+            places.append(torch.stack([x / wide[..., 0], y / high[..., 1]], -1))
+        return torch.cat(places, 1)[:, :, None] * valid_ratios[:, None]

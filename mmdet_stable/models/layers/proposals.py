@@ -1,14 +1,67 @@
-"""Proposals of two-stage detectors for images that are smaller than the number of queries."""
+"""Proposals of two-stage detectors: which are chosen, also in images that are smaller than the number of queries."""
 
-from typing import List, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .level_sizes import Size
+
+Selection = Callable[[Tensor, int], Tensor]
+
+
+def best_tokens(scores: Tensor, num_queries: int) -> Tensor:
+    """(B, Q) int64, the tokens with the highest of the ``scores`` (B, N), best first."""
+    return scores.topk(num_queries, dim=1).indices
+
+
+def token_centres(sizes: Sequence[Size], device: torch.device) -> List[Tensor]:
+    """The centres of all tokens of each map, (height * width, 2) x and y in cells, row by row.
+
+    By ``arange``, which torch exports for sizes that are not known yet, unlike mmdet's ``linspace``, whose numbers they
+    are.
+    """
+    centres = []
+    for height, width in sizes:
+        y, x = (torch.arange(edge, dtype=torch.float32, device=device) + 0.5 for edge in (height, width))
+        grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1)
+        centres.append(grid.reshape(height * width, 2))
+    return centres
+
+
+def anchors_unact(sizes: Sequence[Size], mask: Optional[Tensor], device: torch.device) -> Tuple[Tensor, Tensor]:
+    """An anchor for each of N tokens: at its place, and of a size that doubles from level to level.
+
+    Args:
+        sizes: height and width of each level.
+        mask: (B, N) bool, True for padding, by which anchors are relative to the image in the input; None for images
+            that fill it.
+
+    Returns:
+        (B or 1, N, 4) anchors before the sigmoid, inf where invalid, and (B or 1, N, 1) bool, whether they are valid:
+        inside of the image, and at least 1% away from its edges.
+    """
+    anchors, start = [], 0
+    for level, ((height, width), centres) in enumerate(zip(sizes, token_centres(sizes, device))):
+        if mask is None:
+            x, y = centres.unbind(-1)
+            places = torch.stack([x / width, y / height], -1)[None]
+        else:
+            seen = ~mask[:, start : start + height * width].reshape(-1, height, width)
+            places = centres / torch.stack([seen[:, 0].sum(1), seen[:, :, 0].sum(1)], 1)[:, None]
+        anchors.append(torch.cat([places, torch.full_like(places, 0.05 * 2.0**level)], -1))
+        start = start + height * width
+    boxes = torch.cat(anchors, 1)
+    valid = ((boxes > 0.01) & (boxes < 0.99)).all(-1, keepdim=True)
+    if mask is not None:
+        valid = valid & ~mask[..., None]
+    return torch.log(boxes / (1 - boxes)).masked_fill(~valid, float('inf')), valid
+
 
 def with_enough_tokens(
-    memory: Tensor, memory_mask: Tensor, spatial_shapes: List[Tuple[int, int]], num_queries: int
-) -> Tuple[Tensor, Tensor, List[Tuple[int, int]]]:
+    memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: List[Size], num_queries: int
+) -> Tuple[Tensor, Optional[Tensor], List[Size]]:
     """What proposals are made of, with at least as many tokens as there are queries to choose.
 
     A small or very narrow image has fewer, at which ``topk`` would fail. It gets the missing ones as a further level: a
@@ -17,7 +70,7 @@ def with_enough_tokens(
 
     Args:
         memory: (B, N, D) encoder tokens.
-        memory_mask: (B, N) bool, True for padding.
+        memory_mask: (B, N) bool, True for padding; None for none.
         spatial_shapes: height and width of each level.
 
     Returns:
@@ -26,4 +79,5 @@ def with_enough_tokens(
     missing = num_queries - memory.shape[1]
     if missing <= 0:
         return memory, memory_mask, spatial_shapes
-    return pad(memory, (0, 0, 0, missing)), pad(memory_mask, (0, missing)), [*spatial_shapes, (1, missing)]
+    mask = None if memory_mask is None else pad(memory_mask, (0, missing))
+    return pad(memory, (0, 0, 0, missing)), mask, [*spatial_shapes, (1, missing)]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.utils.checkpoint import checkpoint
 
 from mmdet_stable.structures import MaskTargets
 from mmdet_stable.utils import sample_maps
@@ -61,51 +62,70 @@ class PointSampler:
         self.num_uncertain = int(num_points * importance_sample_ratio)
         self.share_candidates = share_candidates
 
-    def __call__(self, pairs: MaskPairs, rand: Draw = torch.rand) -> Iterator[Tuple[slice, Tensor, Tensor]]:
-        """Choose the points of all pairs of an image, of a few pairs at a time.
+    def candidates(self, pairs: MaskPairs, rand: Draw = torch.rand) -> Iterator['Candidates']:
+        """Draw what the points of an image's pairs are chosen from, for a few pairs at a time.
 
         Args:
             rand: draws the candidates, (m, 3P, 2), and then, unless all points are uncertain ones, the random points,
                 (m, P - 0.75P, 2), of m pairs; with ``share_candidates`` once, for m = 1.
-
-        Yields:
-            Which pairs; their points (m, P, 2), x and y in [0, 1]; the logits there, (m, P), with gradient.
         """
-        parts = [slice(start, start + PAIRS_AT_A_TIME) for start in range(0, len(pairs.embeddings), PAIRS_AT_A_TIME)]
-        if not self.share_candidates:
-            for part in parts:
-                yield part, *self._of_own(pairs.embeddings[part], pairs.mask_features, rand)
-            return
-        points = torch.cat(self._drawn(1, pairs.embeddings.device, rand), 1)
-        features = sample_maps(pairs.mask_features[None], points)[0]
-        for part in parts:
-            yield part, *self._of_shared(pairs.embeddings[part], features, points[0])
+        device = pairs.embeddings.device
+        if self.share_candidates:
+            points = self._drawn(1, device, rand)
+            features = sample_maps(pairs.mask_features[None], points)[0]
+        for start in range(0, len(pairs.embeddings), PAIRS_AT_A_TIME):
+            part = slice(start, start + PAIRS_AT_A_TIME)
+            embeddings, rows = pairs.embeddings[part], pairs.rows[part]
+            if self.share_candidates:
+                yield Candidates(embeddings, rows, features, points[0])
+            else:
+                yield Candidates(embeddings, rows, pairs.mask_features, self._drawn(len(rows), device, rand))
 
-    def _drawn(self, num_rows: int, device: torch.device, rand: Draw) -> Tuple[Tensor, Tensor]:
-        """Candidates and random points."""
-        candidates = rand(num_rows, self.num_candidates, 2, device=device)
-        num_random = self.num_points - self.num_uncertain
-        return candidates, rand(num_rows, num_random, 2, device=device) if num_random else candidates[:, :0]
-
-    def _of_own(self, embeddings: Tensor, mask_features: Tensor, rand: Draw) -> Tuple[Tensor, Tensor]:
-        masks = masks_of(embeddings, mask_features)[:, None]
+    def choose(self, candidates: 'Candidates') -> Tuple[Tensor, Tensor]:
+        """The points of m pairs, (m, P, 2), and the logits there, (m, P), with gradient."""
+        embeddings, _, features, points = candidates
+        if points.dim() == 2:
+            logits = embeddings @ features
+            inds = self._chosen(logits.detach())
+            return points[inds], logits.gather(1, inds)
+        masks = masks_of(embeddings, features)[:, None]
         with torch.no_grad():
-            candidates, random_points = self._drawn(len(embeddings), embeddings.device, rand)
-            inds = self._most_uncertain(sample_maps(masks, candidates)[:, 0])
-            points = torch.cat([candidates.gather(1, inds[..., None].expand(-1, -1, 2)), random_points], 1)
+            inds = self._chosen(sample_maps(masks, points[:, : self.num_candidates])[:, 0])
+            points = points.gather(1, inds[..., None].expand(-1, -1, 2))
         return points, sample_maps(masks, points)[:, 0]
 
-    def _of_shared(self, embeddings: Tensor, features: Tensor, points: Tensor) -> Tuple[Tensor, Tensor]:
-        """From candidates and random points in one row, (3P + P - 0.75P, 2), and the features (E, ...) there."""
-        logits = embeddings @ features
-        inds = self._most_uncertain(logits.detach()[:, : self.num_candidates])
-        random_inds = torch.arange(self.num_candidates, len(points), device=inds.device)
-        inds = torch.cat([inds, random_inds.expand(len(inds), -1)], 1)
-        return points[inds], logits.gather(1, inds)
+    def _drawn(self, num_rows: int, device: torch.device, rand: Draw) -> Tensor:
+        """Candidates, and random points behind them: (num_rows, 3P + P - 0.75P, 2)."""
+        drawn = [rand(num_rows, self.num_candidates, 2, device=device)]
+        num_random = self.num_points - self.num_uncertain
+        if num_random:
+            drawn.append(rand(num_rows, num_random, 2, device=device))
+        return torch.cat(drawn, 1)
 
-    def _most_uncertain(self, logits: Tensor) -> Tensor:
-        """(M, 0.75P) indices into the candidates of logits (M, 3P)."""
-        return logits.abs().topk(self.num_uncertain, 1, largest=False, sorted=False).indices
+    def _chosen(self, logits: Tensor) -> Tensor:
+        """(m, P) indices: of the candidates those with the smallest of their logits (m, 3P or more), and all random
+        points."""
+        candidates = logits[:, : self.num_candidates]
+        uncertain = candidates.abs().topk(self.num_uncertain, 1, largest=False, sorted=False).indices
+        num_random = self.num_points - self.num_uncertain
+        random = torch.arange(self.num_candidates, self.num_candidates + num_random, device=logits.device)
+        return torch.cat([uncertain, random.expand(len(logits), -1)], 1)
+
+
+class Candidates(NamedTuple):
+    """Some pairs of an image, and n points that theirs are chosen from.
+
+    Attributes:
+        embeddings: (m, E) mask embeddings of the queries, with gradient.
+        rows: (m,) int64, the ground truths' rows in ``MaskTargets``.
+        features: (E, h, w) of the image; (E, n), sampled at the points, where all pairs of the image share these.
+        points: (m, n, 2), or (n, 2) where shared; x and y in [0, 1]. Candidates first, then the random points.
+    """
+
+    embeddings: Tensor
+    rows: Tensor
+    features: Tensor
+    points: Tensor
 
 
 def pairs_by_image(groups: Sequence[Tuple[int, Sequence[int]]]) -> List[np.ndarray]:
@@ -149,6 +169,9 @@ def mask_point_losses(
 ) -> Tuple[Tensor, Tensor]:
     """Losses of all matched pairs of B images, in float32.
 
+    Nothing but the candidates is kept for the backward pass, which chooses the points again: what hangs on the points
+    of all pairs would be most of the memory of all losses, for a third of their time.
+
     Args:
         images: the pairs of each image, those of all layers together.
 
@@ -156,6 +179,11 @@ def mask_point_losses(
         Cross-entropy and dice (M,) each, image by image, in the order of the pairs. Without any pair they are empty,
         and still hang on the graph.
     """
+
+    def losses_at_points(candidates: Candidates) -> Tuple[Tensor, Tensor]:
+        points, logits = sampler.choose(candidates)
+        return mask_losses(logits, targets.sample(candidates.rows, points))
+
     losses: List[Tuple[Tensor, Tensor]] = []
     for pairs in images:
         pairs = MaskPairs(pairs.embeddings.float(), pairs.mask_features.float(), pairs.rows)
@@ -163,8 +191,8 @@ def mask_point_losses(
             nothing = (pairs.embeddings @ pairs.mask_features.flatten(1)[:, :1]).sum(1)
             losses.append((nothing, nothing))
             continue
-        for part, points, logits in sampler(pairs, rand):
-            losses.append(mask_losses(logits, targets.sample(pairs.rows[part], points)))
+        for candidates in sampler.candidates(pairs, rand):
+            losses.append(checkpoint(losses_at_points, candidates, use_reentrant=False, preserve_rng_state=False))
     cross_entropy, dice = zip(*losses)
     return torch.cat(cross_entropy), torch.cat(dice)
 

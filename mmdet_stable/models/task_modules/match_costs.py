@@ -133,10 +133,23 @@ def batched_cost(cost: BaseMatchCost, pairwise: Pairwise) -> Tensor:
 
     Returns:
         (K, B, G, Q) float32, finite and meaningless in padded ground truths.
+
+    Raises:
+        ValueError: if a ``batched`` of one's own returns another shape.
     """
-    if has_batched_form(cost):
-        return cost.batched(pairwise) if hasattr(cost, 'batched') else _mmdet_cost(cost, pairwise)
-    return _one_by_one(cost, pairwise)
+    if not has_batched_form(cost):
+        return _one_by_one(cost, pairwise)
+    if not hasattr(cost, 'batched'):
+        return _mmdet_cost(cost, pairwise)
+    values = cost.batched(pairwise)
+    num_layers, num_images, num_queries = pairwise.predictions.logits.shape[:3]
+    expected = (num_layers, num_images, pairwise.targets.labels.shape[1], num_queries)
+    if values.shape != expected:
+        raise ValueError(
+            f'{type(cost).__name__}.batched returned {tuple(values.shape)}, but (layers, images, ground truths, '
+            f'queries) are {expected}'
+        )
+    return values
 
 
 def has_batched_form(cost: BaseMatchCost) -> bool:

@@ -125,6 +125,14 @@ def test_bad_settings(change, message):
         build(model_cfg(**change))
 
 
+@pytest.mark.parametrize('name', ['encoder', 'positional_encoding'])
+def test_the_encoder_is_that_of_the_neck(name):
+    cfg = model_cfg()
+    cfg[name] = dict(num_layers=3)
+    with pytest.raises(ValueError, match=f'model.{name}: .* set it in model.neck instead'):
+        build(cfg)
+
+
 def test_data_without_masks():
     cfg = model_cfg()
     with pytest.raises(ValueError, match='set with_mask=True in LoadAnnotations'):

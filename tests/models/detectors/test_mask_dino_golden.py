@@ -5,10 +5,10 @@ from functools import reduce
 import pytest
 import torch
 
+from mmdet_stable.models.dense_heads.mask_inference import ImagePredictions, ImageSizes
 from mmdet_stable.models.detectors.mask_ground_truth import targets_with_masks
 from mmdet_stable.models.layers.denoising import centre_size_noise, flip_labels
 from tests.models.mask_dino import (
-    detector_name,
     golden_batch,
     golden_detector,
     maps_of,
@@ -125,6 +125,39 @@ def test_training_step(file, monkeypatch):
             close(grad(model, data, key[5:]), trace[key], 3e-4)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('file', ['mask2box', 'high2low_bitmask', 'panoptic', 'semantic'])
+def test_predictions(file):
+    """From features to instances: the last layer is the reference's, and its best pairs are what is predicted."""
+    data = golden(f'maskdino_{file}')
+    model = golden_detector(data).eval()
+    batch = golden_batch(data)
+    head_inputs = model.forward_transformer(model.neck(maps_of(data)), batch)
+    logits, boxes, embeddings = (values[-1] for values in model.bbox_head(**head_inputs))
+    close(logits, data['eval.pred_logits_layers'][-1], 1e-5)
+    close(boxes, data['eval.pred_boxes_layers'][-1], 1e-5)
+    masks = torch.einsum('bqe,behw->bqhw', embeddings, head_inputs['mask_features'])
+    recorded = 'eval.pred_masks_layers'
+    close(masks, data[recorded][-1] if recorded in data else data['eval.pred_masks'], 1e-5)
+
+    found = model.bbox_head.predict(**head_inputs, batch_data_samples=batch)
+    for image, (results, sample) in enumerate(zip(found, batch)):
+        size = tuple(sample.ori_shape)
+        recorded = ImagePredictions(
+            tensor(data['eval.pred_logits_layers'])[-1, image],
+            tensor(data['eval.pred_boxes_layers'])[-1, image],
+            torch.eye(len(masks[image])),
+            masks[image],
+            ImageSizes(size, size, size),
+        )
+        expected = model.bbox_head.inference(recorded)['pred_instances']
+        instances = results['pred_instances']
+        assert torch.equal(instances.labels, expected.labels)
+        torch.testing.assert_close(instances.scores, expected.scores, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(instances.bboxes, expected.bboxes, rtol=1e-4, atol=1e-2)
+        assert (instances.masks != expected.masks).float().mean() < 1e-4
+
+
 def keys(names, num_images):
     return [(name, image) for name in names for image in range(num_images)]
 
@@ -151,5 +184,4 @@ def grad(model, data, name):
     """Gradient of a parameter by the reference's name."""
     part = name.split('.')[0]
     ours = our_names(data, part)[name]
-    ours = f'neck.{ours}' if part == 'pixel_decoder' else detector_name(ours)
     return reduce(getattr, ours.split('.'), model).grad

@@ -79,8 +79,9 @@ def test_golden_points(case):
     draws = Draws(*recorded_draws(case))
     found = []
     for pairs in recorded_pairs(tensor(DATA['pred_masks'])):
-        for part, points, logits in sampler(pairs, draws):
-            found.append((points, logits, TARGETS.sample(pairs.rows[part], points)))
+        for candidates in sampler.candidates(pairs, draws):
+            points, logits = sampler.choose(candidates)
+            found.append((points, logits, TARGETS.sample(candidates.rows, points)))
     points, logits, labels = map(torch.cat, zip(*found))
     assert points.shape == DATA[f'{case}.points'].shape
     rows = torch.cat([points, logits[..., None], labels[..., None]], 2).numpy()

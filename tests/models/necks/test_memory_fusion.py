@@ -125,6 +125,23 @@ def test_autocast(fusion, dtype):
         assert MODELS.build(dict(type=fusion, embed_dims=8, num_layers=2))([torch.randn(1, 5, 8)] * 3).isfinite().all()
 
 
+class StackedFusion(MemoryFusion):
+    """One of somebody else, which forgets to project."""
+
+    def layer_input(self, memories):
+        return memories[-1]
+
+    def forward(self, memories):
+        return torch.cat(list(memories), -1)
+
+
+def test_fusion_that_returns_another_shape(monkeypatch):
+    model = encoder('DenseMemoryFusion')
+    monkeypatch.setattr(model, 'fusion', StackedFusion(16, 3))
+    with pytest.raises(ValueError, match=r'StackedFusion returned \(2, 60, 64\), but the memory is \(2, 60, 16\)'):
+        model(**encoder_inputs())
+
+
 def test_without_fusion_it_is_mmdets_encoder():
     ours, theirs = encoder(), encoder(cls=DeformableDetrTransformerEncoder)
     theirs.load_state_dict(ours.state_dict())

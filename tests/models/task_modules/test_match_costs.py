@@ -131,6 +131,21 @@ def test_batched_form_of_somebody_elses_cost():
     torch.testing.assert_close(costs_of([Other(3.0)], predictions, targets)[:, 0], 2 * theirs[:, 0])
 
 
+def test_batched_form_of_another_shape():
+    """As mmdet has it: queries before ground truths."""
+
+    class Turned(HalfIoU):
+        def __call__(self, *args, **kwargs):
+            return super().__call__(*args, **kwargs)
+
+        def batched(self, pairwise):
+            return super().batched(pairwise).transpose(2, 3)
+
+    _, targets, predictions = random_batch()
+    with pytest.raises(ValueError, match=r'Turned.batched returned \(2, 3, 12, 5\), but .* are \(2, 3, 5, 12\)'):
+        costs_of([Turned(1.0)], predictions, targets)
+
+
 def test_by_hand():
     """Two queries, two ground truths, 100 px. Query 0 sits on ground truth 0; query 1 is disjoint from both."""
     gts = InstanceData(bboxes=torch.tensor([[0.0, 0, 50, 50], [50, 50, 100, 100]]), labels=torch.tensor([0, 1]))

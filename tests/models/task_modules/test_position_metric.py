@@ -2,19 +2,37 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from scipy.optimize import linear_sum_assignment
 
-from mmdet_stable.models.losses import POSITION_TARGETS, position_supervised_loss, rescale_targets
+from mmdet_stable.models.dense_heads.mask_terms import MaskClassTerm
+from mmdet_stable.models.dense_heads.set_loss import SetLoss
+from mmdet_stable.models.losses import (
+    POSITION_TARGETS,
+    PositionSupervisedLoss,
+    position_supervised_loss,
+    rescale_targets,
+)
 from mmdet_stable.models.task_modules import (
     MaskPairwise,
     Pairwise,
+    StableHungarianAssigner,
     focal_cost,
     metric_modulator,
     position_quality,
 )
 from mmdet_stable.models.task_modules.position_metric import POSITION_METRICS
-from mmdet_stable.structures import BatchTargets, MaskSamples, MaskTargets, Predictions
-from tests.utils import golden, golden_samples, tensor
+from mmdet_stable.structures import (
+    BatchTargets,
+    MaskSamples,
+    MaskTargets,
+    Matched,
+    Matches,
+    PredictedMasks,
+    Predictions,
+    Supervised,
+)
+from tests.utils import ROOT, golden, golden_samples, tensor
 
 DATA = golden('maskdino_stable_proposal')
 NUM_IMAGES = 3
@@ -89,6 +107,43 @@ def test_targets_and_loss(recorded, metric, rescale):
     at_matches = torch.zeros(logits.shape[:2]).index_put((image_inds, query_inds), targets)
     loss = position_supervised_loss(logits, labels, at_matches).sum() / int(DATA['num_masks'])
     torch.testing.assert_close(loss, tensor(DATA[f'psl.{metric}.{rescale}.loss']).float(), rtol=1e-5, atol=1e-5)
+
+
+def predictions_of(recorded):
+    """The recorded predictions as a layer of a head's, with masks at the recorded points."""
+    boxes, masks = recorded
+    found = PredictedMasks(masks.embeddings, masks.samples.mask_features, masks.samples)
+    logits, boxes_cxcywh = tensor(DATA['pred_logits'])[None], tensor(DATA['pred_boxes'])[None]
+    return Predictions(logits, boxes_cxcywh, ('',), Matched(), masks=found), boxes.targets._replace(
+        masks=masks.samples.targets
+    )
+
+
+@pytest.mark.parametrize('metric', POSITION_METRICS)
+def test_matches_of_the_assigner(recorded, metric):
+    """The costs as a config has them."""
+    costs = Config.fromfile(ROOT / 'configs' / '_base_' / 'stable_mask_dino.py').stable_mask_dino
+    costs = costs.train_cfg.assigner.match_costs
+    costs[0].position_metric = metric
+    predictions, targets = predictions_of(recorded)
+    (matches,) = StableHungarianAssigner(costs).assign_batch([predictions], targets)
+    found = zip(*(inds.tolist() for inds in (matches.image_inds, matches.query_inds, matches.gt_inds)))
+    sides = [[DATA[f'pmc.{metric}.match_{side}_{image}'] for image in range(NUM_IMAGES)] for side in ('query', 'gt')]
+    expected = {(i, *pair) for i in range(NUM_IMAGES) for pair in zip(*(side[i].tolist() for side in sides))}
+    assert set(found) == expected
+
+
+@pytest.mark.parametrize('rescale', ['one', 'max_iou'])
+def test_class_term(recorded, rescale):
+    """By boxes: masks are compared on the grid of the mask features in training, at points in the file."""
+    predictions, targets = predictions_of(recorded)
+    pairs = [(image, gt, query) for image in range(NUM_IMAGES) for query, gt in zip(*matches_of(image))]
+    image_inds, gt_inds, query_inds = torch.tensor(sorted(pairs)).T
+    matches = Matches(torch.zeros_like(image_inds), image_inds, query_inds, gt_inds, 1)
+    loss_cls = PositionSupervisedLoss(f1='s^2', loss_weight=1.0)
+    term = MaskClassTerm(loss_cls, target_rescale=rescale)
+    (loss,) = SetLoss([term])([Supervised(predictions, matches)], targets).values()
+    torch.testing.assert_close(loss, tensor(DATA[f'psl.box.{rescale}.loss']).float(), rtol=1e-5, atol=1e-5)
 
 
 def matches_of(image):

@@ -1,0 +1,2 @@
+class ExportError(ValueError):
+    """A model that cannot be exported, or a file that does not compute what the model does."""

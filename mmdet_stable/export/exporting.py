@@ -1,0 +1,216 @@
+"""Exports a trained detector: writes the file, checks it, and only then gives it its name."""
+
+import copy
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import mmcv
+import numpy as np
+import onnx
+import torch
+from mmdet.apis import init_detector
+from mmdet.registry import TRANSFORMS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+
+from mmdet_stable import runtime
+from mmdet_stable.runtime import Detector, Prepared, decode
+
+from . import onnx_file
+from .ap import Scored, aps
+from .errors import ExportError
+from .graph import ExportableDetector
+from .parity import FP16, FP32, Difference, Tolerance, batches, compare, synthetic_pictures
+from .spec import Settings, metadata_of, pad_divisor
+
+RUNTIME_NAME = 'mmdet_stable_runtime.py'
+Outputs = Callable[[np.ndarray, np.ndarray], Dict[str, np.ndarray]]
+
+
+class Evidence(NamedTuple):
+    """What a file is checked on.
+
+    Attributes:
+        images: paths of pictures; none for synthetic ones.
+        ann_file: annotations in COCO's format, for AP; None for none.
+        img_dir: where their pictures lie; None for beside them.
+    """
+
+    images: Sequence[Path] = ()
+    ann_file: Optional[Path] = None
+    img_dir: Optional[Path] = None
+
+
+class Source(NamedTuple):
+    """A trained detector, twice: as it is, and as the module to export."""
+
+    detector: Any
+    module: ExportableDetector
+    metadata: Dict[str, Any]
+    settings: Settings
+
+
+def load(config: str, checkpoint: str, settings: Settings, changes: Optional[Dict[str, Any]] = None) -> Source:
+    """Build the detector of a config, with the ``changes`` of its settings, and load its weights.
+
+    Raises:
+        ExportError: for what cannot be exported.
+    """
+    register_all_modules()
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(changes or {})
+    cfg.model.train_cfg = None  # nothing is matched
+    model = init_detector(cfg, checkpoint, device='cpu')
+    return source_of(model, cfg, model.dataset_meta['classes'], settings)
+
+
+def source_of(model: Any, cfg: Config, classes: Sequence[str], settings: Settings) -> Source:
+    """A detector in evaluation mode with the module to export, which has a copy of it."""
+    if settings.nms is not None:
+        head = model.bbox_head
+        if not hasattr(head, 'test_cfg') or hasattr(head, 'inference'):
+            raise ExportError('--nms: of MaskDINO, the runtime applies test_cfg.nms; set that')
+        head.test_cfg['nms'] = dict(type='nms', iou_threshold=settings.nms) if settings.nms else None
+    padded = settings.padded or settings.size is not None or pad_divisor(model) > 1
+    module = ExportableDetector(copy.deepcopy(model), padded, settings.sampling)
+    return Source(model, module, metadata_of(module, cfg, classes, settings), settings)
+
+
+def export(source: Source, target: str, out: Path, evidence: Evidence, with_runtime: bool = False) -> List[str]:
+    """Write a checked file.
+
+    Args:
+        target: ``'onnx'`` or ``'torch'``.
+        out: the file to write. Until it is checked, it lies in a folder of its own beside it.
+        with_runtime: write the runtime beside an ONNX file, too.
+
+    Returns:
+        the report, line by line.
+
+    Raises:
+        ExportError: if the file does not compute what the detector computes. Then nothing is left.
+    """
+    with tempfile.TemporaryDirectory(prefix=f'.{out.name}.', dir=out.parent) as folder:
+        unchecked = Path(folder) / 'unchecked'
+        lines = (_export_onnx if target == 'onnx' else _export_torch)(source, unchecked, evidence)
+        unchecked.replace(out)
+    if with_runtime:
+        shutil.copy(runtime.__file__, out.parent / RUNTIME_NAME)
+        lines.append(f'wrote {out.parent / RUNTIME_NAME}')
+    return [*lines, f'wrote {out}, {out.stat().st_size / 2**20:.1f} MiB']
+
+
+def _export_onnx(source: Source, path: Path, evidence: Evidence) -> List[str]:
+    program = onnx_file.exported_program(source.module, source.settings)
+    return write_checked(source, onnx_file.onnx_model(program, source.settings), path, evidence)
+
+
+def write_checked(source: Source, model: onnx.ModelProto, path: Path, evidence: Evidence) -> List[str]:
+    """Write a model in ONNX, check it, and write it again without what only the check reads; returns the report."""
+    onnx_file.write(model, path, source.metadata)
+    detector = Detector(path)
+    names = detector.outputs
+    tolerance = FP16 if source.settings.fp16 else FP32
+
+    def outputs(images: np.ndarray, sizes: np.ndarray) -> Dict[str, np.ndarray]:
+        inputs = dict(images=images, sizes=sizes) if source.module.padded else dict(images=images)
+        return dict(zip(names, detector.session.run(names, inputs)))
+
+    lines, differences = check(source, outputs, evidence, tolerance)
+    onnx_file.write(
+        onnx_file.without_checks(model), path, {**source.metadata, 'parity': _summary(differences, tolerance)}
+    )
+    if evidence.ann_file is not None:
+        lines += check_ap(source, Detector(path), evidence, tolerance)
+    return lines
+
+
+def _export_torch(source: Source, path: Path, evidence: Evidence) -> List[str]:
+    if source.settings.fp16 or evidence.ann_file is not None:
+        raise ExportError('--fp16 and --ann-file are for --to onnx alone')
+    program = onnx_file.exported_program(source.module, source.settings)
+    torch.export.save(program, path.with_suffix('.pt2'), extra_files={'metadata.json': json.dumps(source.metadata)})
+    path.with_suffix('.pt2').replace(path)
+    module = program.module()
+
+    def outputs(images: np.ndarray, sizes: np.ndarray) -> Dict[str, np.ndarray]:
+        inputs = (torch.from_numpy(images), torch.from_numpy(sizes))[: 1 + source.module.padded]
+        with torch.no_grad():
+            return {name: value.numpy() for name, value in module(*inputs).items()}
+
+    return check(source, outputs, evidence, FP32)[0]
+
+
+def check(
+    source: Source, outputs: Outputs, evidence: Evidence, allowed: Tolerance
+) -> Tuple[List[str], List[Difference]]:
+    """Compare on pictures of several sizes, alone and in batches.
+
+    Raises:
+        ExportError: for differences above the tolerance.
+    """
+    pictures = [decode(path) for path in evidence.images] or synthetic_pictures()
+    prepared = [prepare(source.metadata, picture) for picture in pictures]
+    lines, differences, problems = [], [], []
+    for inds in batches([part.pixels.shape[:2] for part in prepared], source.module.padded):
+        images, sizes = runtime.batch_of(source.metadata, [prepared[index] for index in inds])
+        found = outputs(images, sizes)
+        difference = compare(
+            source.module, source.detector, torch.from_numpy(images), torch.from_numpy(sizes), found, allowed.ties
+        )
+        differences.append(difference)
+        lines.append(difference.line())
+        problems += [f'{lines[-1]}: {problem}' for problem in difference.problems(allowed)]
+    if problems:
+        raise ExportError('the file does not compute what the model does:\n  ' + '\n  '.join(problems))
+    what = 'precision of float16' if source.settings.fp16 else 'float32'
+    lines.append(f'within {allowed.boxes} px and {allowed.scores} of the score ({what})')
+    return lines, differences
+
+
+def prepare(metadata: Dict[str, Any], picture: np.ndarray) -> Prepared:
+    """A picture (height, width, 3) RGB as the runtime and mmdet's pipeline resize it, which must agree.
+
+    Raises:
+        ExportError: if they do not.
+    """
+    size = runtime.resized_size(metadata, *picture.shape[:2])
+    pixels = runtime.resize(picture, size)
+    if metadata['input']['size'] is None:
+        rule = metadata['resize']
+        resize = TRANSFORMS.build(dict(type='Resize', scale=tuple(rule['scale']), keep_ratio=rule['keep_ratio']))
+        by_mmdet = resize(dict(img=picture[:, :, ::-1], img_shape=picture.shape[:2]))['img'][:, :, ::-1]
+    else:
+        by_mmdet = mmcv.imresize(picture, size[::-1])
+    if by_mmdet.shape != pixels.shape or (by_mmdet != pixels).any():
+        raise ExportError(f'the runtime resizes to {pixels.shape}, mmdet to {by_mmdet.shape}, or to other pixels')
+    return Prepared(pixels, picture.shape[:2])
+
+
+def check_ap(source: Source, detector: Detector, evidence: Evidence, allowed: Tolerance) -> List[str]:
+    """AP of the file and of the model on the pictures of an annotation file.
+
+    Raises:
+        ExportError: if they differ by more than the tolerance.
+    """
+    assert evidence.ann_file is not None
+    scored = Scored(evidence.ann_file, evidence.img_dir or evidence.ann_file.parent, detector.classes)
+    kind = 'segm' if source.module.has_masks else 'bbox'
+    of_file, of_model = aps(scored, detector, source.detector, kind)
+    line = f'{kind} AP on {len(scored.ids)} pictures: {of_file:.4f}, of the model {of_model:.4f}'
+    if not abs(of_file - of_model) <= allowed.ap:
+        raise ExportError(f'{line}; allowed are {allowed.ap}')
+    return [line]
+
+
+def _summary(differences: Sequence[Difference], allowed: Tolerance) -> Dict[str, Any]:
+    """What the file says about its check."""
+    kinds = ('boxes', 'scores', 'ties', 'masks')
+    return dict(
+        checked_on=[[one.batch, one.height, one.width] for one in differences],
+        measured={kind: max(getattr(one, kind) for one in differences) for kind in kinds},
+        allowed=allowed._asdict(),
+    )

@@ -1,0 +1,162 @@
+"""A detector as a module of tensors: pictures in, detections out."""
+
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+import torch
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from torch import Tensor, nn
+
+from mmdet_stable.models.detectors import MaskDINO
+from mmdet_stable.models.detectors.deformable import DeformableDetector
+from mmdet_stable.models.layers import DeformableAttention
+
+from .flow import LastLayer, check_exportable, last_layer
+from .nms import survivors
+from .recorders import StartingBoxes, TokenSelection
+from .sampling import SAMPLINGS
+
+
+class Detections(NamedTuple):
+    """What an exported detector returns for B pictures, N detections each, by descending score.
+
+    Attributes:
+        boxes: (B, N, 4) float32 xyxy, in pixels of the input.
+        scores: (B, N) float32 in [0, 1]; 0 for those that NMS has removed, which stand last.
+        labels: (B, N) int64.
+        masks: (B, N, h, w) float32 logits at the stride of the mask features, above 0 inside; MaskDINO's alone.
+        queries: (B, N) int64, which query each detection is of. For the check of the file.
+        tokens: (B, Q) int64, from which token of the encoder each query starts. For the check; two-stage detectors'
+            alone.
+        starts: (B, Q, 4) boxes before the sigmoid, at which the decoder starts. For the check; MaskDINO's alone.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Optional[Tensor]
+    queries: Tensor
+    tokens: Optional[Tensor]
+    starts: Optional[Tensor]
+
+    def named(self) -> Dict[str, Tensor]:
+        """Those that there are."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
+FOR_CHECKS = ('queries', 'tokens', 'starts')
+
+
+class ExportableDetector(nn.Module):
+    """A detector that takes pictures as bytes, and returns its best detections.
+
+    Args:
+        detector: a detector of this package, in evaluation mode. Its deformable attention is told to sample by
+            ``sampling`` from now on, so that it should not be used for anything else.
+        padded: whether pictures of a batch may differ in size: then ``sizes`` are needed, and what lies outside of them
+            is ignored, as mmdet ignores the padding of a batch.
+        sampling: ``'gather'`` or ``'grid_sample'``; see :mod:`mmdet_stable.export.sampling`.
+
+    Raises:
+        ExportError: see :func:`check_exportable`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, detector: Any, padded: bool = False, sampling: str = 'gather') -> None:
+        super().__init__()
+        check_exportable(detector)
+        self.detector = detector.eval()
+        self.padded = padded
+        self.has_masks = isinstance(detector, MaskDINO)
+        for part in detector.modules():
+            if isinstance(part, DeformableAttention):
+                part.sampling = SAMPLINGS[sampling]
+        preprocessor = detector.data_preprocessor
+        self.pad_value = preprocessor.pad_value
+        self.flips_channels = not preprocessor._channel_conversion  # the model was trained on BGR
+        self.register_buffer('mean', preprocessor.mean.detach().clone(), persistent=False)
+        self.register_buffer('std', preprocessor.std.detach().clone(), persistent=False)
+        test_cfg = detector.bbox_head.test_cfg or {}
+        default = detector.bbox_head.inference.max_per_img if self.has_masks else detector.num_one_to_one
+        self.max_per_img: int = test_cfg.get('max_per_img', default)
+        self.nms: Optional[Dict[str, Any]] = test_cfg.get('nms')
+
+    def forward(self, images: Tensor, sizes: Optional[Tensor] = None) -> Dict[str, Tensor]:
+        """Detections of B pictures.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB.
+            sizes: (B, 2) int64 height and width of the picture in the upper left corner of each input; with ``padded``.
+
+        Returns:
+            see :class:`Detections`.
+        """
+        selection, boxes = TokenSelection(), StartingBoxes()
+        if isinstance(self.detector, DeformableDetector):
+            self.detector.selection = selection
+        if isinstance(self.detector, MaskDINO):
+            self.detector.first_boxes = boxes
+        assert (sizes is not None) == self.padded
+        outside = None if sizes is None else outside_of(sizes, images.shape[-2], images.shape[-1])
+        features = self.detector.extract_feat(self.normalised(images, outside))
+        found = last_layer(self.detector, features, outside)
+        if sizes is not None and not self.has_masks:
+            heights, widths = sizes.float().unbind(1)
+        else:
+            ones = found.boxes_cxcywh.new_ones(images.shape[0])
+            heights, widths = ones * images.shape[-2], ones * images.shape[-1]
+        whwh = torch.stack([widths, heights, widths, heights], 1)[:, None]
+        return self.best(found, whwh)._replace(tokens=selection.chosen, starts=boxes.found).named()
+
+    def normalised(self, images: Tensor, outside: Optional[Tensor]) -> Tensor:
+        """The network's input, (B, 3, H, W) float32."""
+        images = images.flip(1) if self.flips_channels else images
+        images = (images.float() - self.mean) / self.std
+        return images if outside is None else images.masked_fill(outside[:, None], self.pad_value)
+
+    def best(self, found: LastLayer, whwh: Tensor) -> Detections:
+        """The best (query, class) pairs; ``whwh`` (B, 1, 4) is the size in pixels by which boxes are normalised."""
+        scores = self.class_scores(found.logits)
+        num_classes = scores.shape[-1]
+        number = min(self.max_per_img, scores.shape[1] * num_classes)
+        scores, pairs = scores.flatten(1).topk(number, 1)
+        queries, labels = pairs // num_classes, pairs % num_classes
+        boxes = bbox_cxcywh_to_xyxy(_taken(found.boxes_cxcywh, queries)) * whwh
+        masks = None
+        if self.has_masks:
+            assert found.mask_embeddings is not None and found.mask_features is not None
+            embeddings = _taken(found.mask_embeddings, queries)
+            features = found.mask_features
+            masks = (embeddings @ features.flatten(2)).unflatten(2, features.shape[2:])
+        else:
+            boxes = boxes.maximum(boxes.new_zeros(())).minimum(whwh)
+            if self.nms is not None:
+                kept = survivors(boxes, labels, self.nms)
+                scores, order = (scores * kept).topk(number, 1)
+                boxes, labels, queries = _taken(boxes, order), labels.gather(1, order), queries.gather(1, order)
+        return Detections(boxes, scores, labels, masks, queries, None, None)
+
+    def class_scores(self, logits: Tensor) -> Tensor:
+        """(B, Q, C) in [0, 1]."""
+        if self.has_masks and self.detector.bbox_head.softmax:
+            return logits.float().softmax(-1)[..., :-1]
+        return logits.float().sigmoid()
+
+
+def outside_of(sizes: Tensor, height: int, width: int) -> Tensor:
+    """(B, H, W) bool, True outside of the pictures of ``sizes`` (B, 2)."""
+    below = torch.arange(height, device=sizes.device) >= sizes[:, :1]
+    beside = torch.arange(width, device=sizes.device) >= sizes[:, 1:]
+    return below[:, :, None] | beside[:, None]
+
+
+def _taken(values: Tensor, inds: Tensor) -> Tensor:
+    """Of values (B, Q, X) those at ``inds`` (B, N)."""
+    return values.gather(1, inds[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def example_inputs(padded: bool, batch: int, height: int, width: int) -> Tuple[Tensor, ...]:
+    """Inputs of :meth:`ExportableDetector.forward` of one size."""
+    images = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
+    return (images, torch.tensor([[height, width]] * batch)) if padded else (images,)

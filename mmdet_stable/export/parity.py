@@ -1,0 +1,206 @@
+"""Does an exported file compute what the detector computes?
+
+Both see the same pixels. Two rankings lie between input and detections, and near ties in them may turn out either way:
+which tokens of the encoder become queries, and which detections are the best. So each ranking is checked for being a
+right one up to ties, and everything else is compared behind it: the detector decodes the tokens that the file chose,
+in MaskDINO from the boxes that it found around their masks, and each detection is compared with what the detector says
+about the same query and class.
+"""
+
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+import torch
+from mmcv.ops import batched_nms
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from torch import Tensor
+from torch.nn.functional import pad
+
+from mmdet_stable.models.layers import best_tokens, initial_boxes
+
+from .errors import ExportError
+from .flow import LastLayer
+from .graph import ExportableDetector
+from .recorders import StartingBoxes, TokenSelection
+
+
+class Tolerance(NamedTuple):
+    """What a file may differ by.
+
+    Attributes:
+        boxes: pixels of the input, of any edge.
+        scores: from 0 to 1.
+        ties: of the largest encoder logit, by how much a chosen token may be worse than one that was not.
+        masks: share of the pixels of all masks that lie on the other side.
+        ap: of 1.
+    """
+
+    boxes: float
+    scores: float
+    ties: float
+    masks: float
+    ap: float
+
+
+FP32 = Tolerance(boxes=0.1, scores=1e-3, ties=1e-4, masks=1e-3, ap=1e-3)
+FP16 = Tolerance(boxes=4.0, scores=3e-2, ties=2e-2, masks=2e-2, ap=5e-3)
+
+
+class Difference(NamedTuple):
+    """The largest differences of one batch, in the units of :class:`Tolerance`."""
+
+    batch: int
+    height: int
+    width: int
+    boxes: float
+    scores: float
+    ties: float
+    masks: float
+
+    def line(self) -> str:
+        masks = f', masks {self.masks:.1e}' if self.masks else ''
+        return (
+            f'{self.batch} x {self.width} x {self.height}: boxes {self.boxes:.2e} px, scores {self.scores:.1e}, '
+            f'ties {self.ties:.1e}{masks}'
+        )
+
+    def problems(self, allowed: Tolerance) -> List[str]:
+        """What lies above the tolerance."""
+        kinds = ('boxes', 'scores', 'ties', 'masks')
+        return [
+            f'{kind} {getattr(self, kind):.2e}, allowed are {getattr(allowed, kind):.0e}'
+            for kind in kinds
+            if not getattr(self, kind) <= getattr(allowed, kind)
+        ]
+
+
+def reference(
+    detector: Any, images: Tensor, sizes: Tensor, selection: TokenSelection, starts: StartingBoxes
+) -> LastLayer:
+    """What a detector says by mmdet's own flow, as in ``predict``.
+
+    Args:
+        images: (B, 3, H, W) uint8 RGB.
+        sizes: (B, 2) height and width of the pictures in them.
+        selection, starts: given what the file has chosen, where it chooses; they remember whether that is right.
+    """
+    preprocessor = detector.data_preprocessor
+    order = slice(None) if preprocessor._channel_conversion else slice(None, None, -1)
+    samples, pixels = [], []
+    frame = (images.shape[2], images.shape[3])
+    for image, (height, width) in zip(images, sizes.tolist()):
+        part = image[:, :height, :width].float()
+        part = (part[list(range(3))[order]] - preprocessor.mean) / preprocessor.std
+        pixels.append(pad(part, (0, frame[1] - width, 0, frame[0] - height), value=preprocessor.pad_value))
+        samples.append(DetDataSample(metainfo=dict(img_shape=(height, width), batch_input_shape=frame)))
+    if selection.given is not None:
+        detector.selection = selection
+    if starts.given is not None:
+        detector.first_boxes = starts
+    try:
+        with torch.no_grad():
+            outputs = detector.forward_transformer(detector.extract_feat(torch.stack(pixels)), samples)
+            found = detector.bbox_head(**outputs)
+    finally:
+        detector.selection, detector.first_boxes = best_tokens, initial_boxes
+    masks = (found[2][-1], outputs['mask_features']) if len(found) == 3 else ()
+    return LastLayer(found[0][-1], found[1][-1], *masks)
+
+
+def compare(
+    module: ExportableDetector,
+    detector: Any,
+    images: Tensor,
+    sizes: Tensor,
+    found: Dict[str, np.ndarray],
+    near_tie: float = FP32.ties,
+) -> Difference:
+    """The outputs of a file, those for checks included, beside those of the detector.
+
+    Args:
+        module: what was exported; says how detections are made of predictions.
+        detector: the same detector, which samples in its own way.
+        images, sizes: see :func:`reference`.
+        found: outputs of the file by name.
+        near_tie: see :class:`Tolerance`.
+
+    Raises:
+        ExportError: for detections that cannot be compared, e.g. the same one twice, or a wrong NMS.
+    """
+    outputs = {name: torch.from_numpy(values) for name, values in found.items()}
+    if not all(value.isfinite().all() for value in outputs.values() if value.is_floating_point()):
+        raise ExportError('the file computes numbers that are not finite')
+    selection, starts = TokenSelection(outputs.get('tokens')), StartingBoxes(outputs.get('starts'), near_tie)
+    wanted = reference(detector, images, sizes, selection, starts)
+    scores = module.class_scores(wanted.logits)
+    queries, labels = outputs['queries'], outputs['labels']
+    pairs = queries * scores.shape[-1] + labels
+    if any(len(set(row)) < len(row) for row in pairs.tolist()):
+        raise ExportError('the file detects a query and class twice')
+    expected = scores.flatten(1).gather(1, pairs)
+    if module.has_masks:
+        height, width = images.shape[2:]
+        sizes = torch.tensor([[height, width]] * len(images))
+    whwh = sizes.flip(1).repeat(1, 2)[:, None].float()
+    boxes = bbox_cxcywh_to_xyxy(wanted.boxes_cxcywh) * whwh
+    if not module.has_masks:
+        boxes = boxes.clamp(min=0).minimum(whwh)
+    boxes = boxes.gather(1, queries[..., None].expand(-1, -1, 4))
+    kept = torch.ones_like(queries, dtype=torch.bool)
+    if module.nms is not None and not module.has_masks:
+        kept = outputs['scores'] > 0
+        for image in range(len(images)):
+            _check_nms(boxes[image], expected[image], labels[image], kept[image], module.nms['iou_threshold'])
+    best = scores.flatten(1).topk(expected.shape[1], 1).values
+    missed = (best[:, -1] - expected.amin(1)).clamp(min=0).max().item()
+    score = (outputs['scores'] - expected)[kept].abs().max().item()
+    difference = (outputs['boxes'] - boxes).abs().max().item()
+    masks = _mask_difference(wanted, queries, outputs['masks']) if module.has_masks else 0.0
+    batch, _, height, width = images.shape
+    difference = max(difference, starts.excess * max(height, width))
+    return Difference(batch, height, width, difference, max(score, missed), selection.shortfall(), masks)
+
+
+def _check_nms(boxes: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, threshold: float) -> None:
+    """Raise ``ExportError`` unless mmcv keeps the same boxes, at the threshold or at one that is nearly the same."""
+    for near in (threshold, threshold - 1e-4, threshold + 1e-4):
+        by_mmcv = torch.zeros_like(kept)
+        by_mmcv[batched_nms(boxes, scores, labels, dict(type='nms', iou_threshold=near))[1]] = True
+        if by_mmcv.equal(kept):
+            return
+    raise ExportError(f'NMS of the file keeps {int(kept.sum())} boxes, mmcv {int(by_mmcv.sum())}')
+
+
+def _mask_difference(wanted: LastLayer, queries: Tensor, found: Tensor) -> float:
+    """The share of pixels that are inside of the one mask and outside of the other."""
+    assert wanted.mask_embeddings is not None and wanted.mask_features is not None
+    embeddings = wanted.mask_embeddings.gather(1, queries[..., None].expand(-1, -1, wanted.mask_embeddings.shape[-1]))
+    masks = torch.einsum('bne,behw->bnhw', embeddings, wanted.mask_features)
+    return ((masks > 0) != (found > 0)).float().mean().item()
+
+
+def synthetic_pictures() -> List[np.ndarray]:
+    """Pictures (height, width, 3) uint8 of smooth colours with rectangles on them: always the same ones."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for height, width in ((96, 128), (150, 90), (96, 128)):
+        ramps = np.linspace(0, 1, height)[:, None, None] * rng.uniform(0, 120, 3)
+        picture = ramps + np.linspace(0, 1, width)[None, :, None] * rng.uniform(0, 120, 3) + rng.uniform(0, 15, 3)
+        for _ in range(6):
+            top, left = (rng.uniform(0, 0.8, 2) * (height, width)).astype(int)
+            high, wide = (rng.uniform(0.1, 0.4, 2) * (height, width)).astype(int)
+            picture[top : top + high, left : left + wide] = rng.uniform(0, 255, 3)
+        pictures.append((picture + rng.normal(0, 4, picture.shape)).clip(0, 255).astype(np.uint8))
+    return pictures
+
+
+def batches(sizes: Sequence[Tuple[int, int]], padded: bool) -> List[List[int]]:
+    """Numbers of pictures to run together: each alone, and those that may be together, up to three."""
+    alone = [[index] for index in range(len(sizes))]
+    groups: Dict[Any, List[int]] = {}
+    for index, size in enumerate(sizes):
+        groups.setdefault(None if padded else size, []).append(index)
+    together = [group[:3] for group in groups.values() if len(group) > 1]
+    used = {index for group in together for index in group[1:]}
+    return [group for group in alone if group[0] not in used] + together

@@ -1,0 +1,94 @@
+"""Tiny detectors of every family, exported once for all tests."""
+
+import copy
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import onnx
+import torch
+from mmengine.config import Config, ConfigDict
+
+from mmdet_stable.export import Evidence, Settings, Source, source_of
+from mmdet_stable.export.exporting import write_checked
+from mmdet_stable.export.onnx_file import exported_program, in_half_precision, onnx_model
+from tests.utils import ROOT, build, shrink
+
+FAMILIES = {
+    'Stable-DINO': 'configs/stable_dino_r50_12e.py',
+    'Deformable-DETR': 'configs/deformable_detr/stable_deformable_detr_r50_12e.py',
+    'Deformable-DETR, one level': 'configs/deformable_detr/deformable_detr_one_level_r50_50e.py',
+    'H-DETR': 'configs/deformable_detr/h_deformable_detr_r50_12e.py',
+    'DAB-Deformable-DETR': 'configs/deformable_detr/dab_deformable_detr_r50_12e.py',
+    'DN-Deformable-DETR': 'configs/dn_detr/dn_deformable_detr_r50_12e.py',
+    'DN-DETR': 'configs/dn_detr/dn_detr_r50_50e.py',
+    'MaskDINO': 'configs/mask_dino/mask_dino_r50_12e.py',
+}
+CLASSES = tuple('abcdefg')
+ANY_SIZE = Settings()
+
+
+def tiny_config(config: str, nms: Optional[float] = None) -> Config:
+    """The config with a model of a few layers, seven classes, and pictures of 160 x 128."""
+    cfg = Config.fromfile(ROOT / config)
+    model = cfg.model
+    model.bbox_head.setdefault('embed_dims', 32)
+    shrink(model)
+    model.bbox_head.num_classes = len(CLASSES)
+    encoder = model.neck.encoder if 'encoder' in model.neck else model.encoder
+    encoder.num_layers = 1
+    if model.get('num_feature_levels', 1) > 1:
+        two_levels(model)
+    model.test_cfg.pop('nms', None)
+    if nms is not None:
+        model.test_cfg.nms = dict(type='nms', iou_threshold=nms)
+    for transform in cfg.test_dataloader.dataset.pipeline:
+        if transform.type == 'Resize':
+            transform.scale = (160, 128)
+    return cfg
+
+
+def two_levels(model: ConfigDict) -> None:
+    """Let a deformable detector see the first of its maps of the backbone, and one of half its size."""
+    model.num_feature_levels = 2
+    model.backbone.out_indices = model.backbone.out_indices[:1]
+    model.neck.update(in_channels=model.neck.in_channels[:1], num_outs=2)
+    model.encoder.layer_cfg.self_attn_cfg.num_levels = 2
+    model.decoder.layer_cfg.cross_attn_cfg.num_levels = 2
+
+
+def lively(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with weights that make its detections differ from each other."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return model.eval()
+
+
+class Exported(NamedTuple):
+    """A tiny detector, its files in both precisions with their reports, and the first before the check."""
+
+    source: Source
+    cfg: Config
+    path: Path
+    half: Path
+    report: list
+    half_report: list
+    content: bytes
+
+
+def source(config: str, settings: Settings, nms: Optional[float] = None) -> tuple:
+    """A tiny detector to export, and its config."""
+    cfg = tiny_config(config, nms)
+    return source_of(lively(build(copy.deepcopy(cfg.model))), cfg, CLASSES, settings), cfg
+
+
+def exported(config: str, folder: Path, settings: Settings = ANY_SIZE, nms: Optional[float] = None) -> Exported:
+    """Both files of a tiny detector, which one translation gives."""
+    detector, cfg = source(config, settings, nms)
+    whole = onnx_model(exported_program(detector.module, settings), settings)
+    content = whole.SerializeToString()
+    half = in_half_precision(onnx.ModelProto.FromString(content))
+    paths = folder / 'model.onnx', folder / 'half.onnx'
+    report = write_checked(detector, whole, paths[0], Evidence())
+    halved = detector._replace(settings=settings._replace(fp16=True))
+    return Exported(detector, cfg, *paths, report, write_checked(halved, half, paths[1], Evidence()), content)

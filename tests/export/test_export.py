@@ -1,0 +1,289 @@
+"""Every family, exported and compared with the detector in PyTorch, and what happens where that fails."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmdet_stable.__main__ import main
+from mmdet_stable.datasets import write_digit_scenes
+from mmdet_stable.export import Evidence, ExportError, Settings, export, exporting
+from mmdet_stable.export.exporting import write_checked
+from mmdet_stable.export.graph import ExportableDetector
+from mmdet_stable.export.nms import survivors
+from mmdet_stable.export.parity import FP16, FP32, batches
+from mmdet_stable.export.sampling import gathered_samples, grid_samples
+from mmdet_stable.export.spec import resize_rule
+from mmdet_stable.models.layers.deformable_attention import weighted_samples
+from mmdet_stable.runtime import METADATA, Detector
+from tests.models.layers.test_deformable_attention import MAPS, sampling_inputs
+from tests.utils import ROOT, build
+
+from .models import CLASSES, FAMILIES, lively, source, tiny_config
+
+PAGE = ROOT / 'docs' / 'export.md'
+
+
+def metadata(path):
+    (entry,) = onnx.load(path).metadata_props
+    assert entry.key == METADATA
+    return json.loads(entry.value)
+
+
+@pytest.mark.parametrize('name', FAMILIES)
+class TestFamily:
+    """One cell of the table in docs/export.md each; writing a file compares it, or raises."""
+
+    def test_exports(self, name, families):
+        session = onnxruntime.InferenceSession(families(name).path)
+        outputs = ['boxes', 'scores', 'labels', *(['masks'] if name == 'MaskDINO' else [])]
+        assert [output.name for output in session.get_outputs()] == outputs
+        domains = {node.domain for node in onnx.load(families(name).path).graph.node}
+        assert domains <= {'', 'ai.onnx'}  # no operator of our own
+
+    @pytest.mark.parametrize('half', [False, True], ids=['float32', 'float16'])
+    def test_parity(self, name, half, families):
+        found = families(name)
+        said = metadata(found.half if half else found.path)
+        assert said['fp16'] == half and said['detector'] == type(found.source.detector).__name__
+        allowed = FP16 if half else FP32
+        assert said['parity']['allowed'] == allowed._asdict()
+        assert all(said['parity']['measured'][kind] <= getattr(allowed, kind) for kind in said['parity']['measured'])
+        assert f'within {allowed.boxes} px' in (found.half_report if half else found.report)[-1]
+
+    def test_dynamic_batch(self, name, families):
+        found = families(name)
+        checked = [batch for batch, _, _ in metadata(found.path)['parity']['checked_on']]
+        assert {1, 2} <= set(checked) or {1, 3} <= set(checked)
+        pictures = [np.full((40, 60, 3), value, np.uint8) for value in (0, 90, 200)]
+        detector = Detector(found.path, threads=1)
+        for one, of_three in zip(pictures, detector.many(pictures, batch_size=3)):
+            np.testing.assert_allclose(detector(one).boxes, of_three.boxes, atol=0.02)
+
+    def test_dynamic_size(self, name, families):
+        sizes = {(height, width) for _, height, width in metadata(families(name).path)['parity']['checked_on']}
+        assert len(sizes) >= 2 and not {(128, 160)} & sizes  # and none is the one of tracing
+
+    def test_half_precision_is_smaller(self, name, families):
+        found = families(name)
+        assert found.half.stat().st_size < 0.8 * found.path.stat().st_size
+        model = onnx.load(found.half)
+        norms = [node for node in model.graph.node if node.op_type == 'LayerNormalization']
+        assert norms and not [name for node in norms for name in (*node.input, *node.output) if name.endswith('.half')]
+
+
+def test_every_family_is_in_the_table():
+    rows = re.findall(r'^\| ([^|]+?) +\|(.*)\|$', PAGE.read_text(), flags=re.M)
+    cells = {name: [cell.strip() for cell in rest.split('|')] for name, rest in rows}
+    for name in FAMILIES:
+        assert cells[name] == ['yes'] * 5, name
+
+
+def test_a_wrong_file_is_found_and_nothing_is_left(dino, tmp_path):
+    """One weight of the box branch is another: every box moves, by more than the tolerance."""
+    model = onnx.ModelProto.FromString(dino.content)
+    (bias,) = [weight for weight in model.graph.initializer if re.search(r'reg_branches\.1\.4\.bias', weight.name)]
+    array = onnx.numpy_helper.to_array(bias) + np.float32(0.05)
+    bias.CopyFrom(onnx.numpy_helper.from_array(array, bias.name))
+    with pytest.raises(ExportError, match=r'the file does not compute what the model does:\n.*boxes .* px, allowed'):
+        write_checked(dino.source, model, tmp_path / 'file', Evidence())
+
+
+@pytest.mark.parametrize('branch', ['cls_branches', 'query_embedding', 'memory_trans_fc', 'backbone.conv1'])
+def test_any_weight_counts(branch, dino, tmp_path):
+    """The detector is another one than what was exported."""
+    detector = copy.deepcopy(dino.source.detector)
+    for name, parameter in detector.named_parameters():
+        if branch in name:
+            parameter.data *= 1.05
+    with pytest.raises(ExportError, match='the file does not compute what the model does'):
+        write_checked(
+            dino.source._replace(detector=detector),
+            onnx.ModelProto.FromString(dino.content),
+            tmp_path / 'file',
+            Evidence(),
+        )
+
+
+def test_a_failed_check_leaves_nothing(dino, tmp_path, monkeypatch):
+    def failing(source, path, evidence):
+        path.write_bytes(b'unchecked')
+        raise ExportError('different')
+
+    monkeypatch.setattr(exporting, '_export_onnx', failing)
+    (tmp_path / 'model.onnx').write_bytes(b'an older one')
+    with pytest.raises(ExportError, match='different'):
+        export(dino.source, 'onnx', tmp_path / 'model.onnx', Evidence(), with_runtime=True)
+    assert [path.name for path in tmp_path.iterdir()] == ['model.onnx']
+    assert (tmp_path / 'model.onnx').read_bytes() == b'an older one'
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """Config, checkpoint and data of a tiny detector, as files."""
+    folder = tmp_path_factory.mktemp('trained')
+    cfg = tiny_config(FAMILIES['Deformable-DETR, one level'])
+    torch.save(
+        dict(
+            state_dict=lively(build(copy.deepcopy(cfg.model))).state_dict(),
+            meta=dict(dataset_meta=dict(classes=CLASSES)),
+        ),
+        folder / 'weights.pth',
+    )
+    cfg.dump(folder / 'config.py')
+    data = write_digit_scenes(folder / 'data', num_train=1, num_val=2)
+    annotations = data / 'annotations' / 'instances_val.json'
+    content = json.loads(annotations.read_text())
+    for category, name in zip(content['categories'], CLASSES):
+        category['name'] = name
+    annotations.write_text(json.dumps(content))
+    return folder
+
+
+def test_command(trained, tmp_path, capsys):
+    """Of one size, with NMS inside, GridSample, AP and the runtime beside it."""
+    out = tmp_path / 'model.onnx'
+    words = [
+        'export',
+        trained / 'config.py',
+        trained / 'weights.pth',
+        '-o',
+        out,
+        '--size',
+        '128',
+        '192',
+        '--nms',
+        '0.3',
+    ]
+    words += ['--with-runtime', '--sampling', 'grid_sample', '--img-dir', trained / 'data' / 'val']
+    words += ['--ann-file', trained / 'data' / 'annotations' / 'instances_val.json']
+    words += ['--images', *sorted((trained / 'data' / 'val').glob('*.png'))]
+    assert main([str(word) for word in words]) == 0, capsys.readouterr().err
+    printed = capsys.readouterr().out
+    assert '2 x 192 x 128: boxes' in printed and 'bbox AP on 2 pictures: 0.' in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['mmdet_stable_runtime.py', 'model.onnx']
+    assert 'GridSample' in {node.op_type for node in onnx.load(out).graph.node}
+    detector = Detector(out, threads=1)
+    pictures = [np.full(shape, 77, np.uint8) for shape in ((40, 60, 3), (90, 30, 3))]
+    together = detector.many(pictures, batch_size=2)
+    for picture, found in zip(pictures, together):
+        alone = detector(picture)
+        np.testing.assert_allclose(alone.boxes, found.boxes, atol=0.02)
+        assert len(alone.scores) < 15  # NMS has removed some
+
+
+def test_to_torch(trained, tmp_path, capsys):
+    """A program that runs where mmdet, mmcv and this package cannot be imported."""
+    out = tmp_path / 'model.pt2'
+    words = ['export', str(trained / 'config.py'), str(trained / 'weights.pth'), '--to', 'torch', '-o', str(out)]
+    assert main(words) == 0, capsys.readouterr().err
+    code = (
+        'import sys\n'
+        'for name in ("mmcv", "mmdet", "mmengine", "mmdet_stable"): sys.modules[name] = None\n'
+        'import torch\n'
+        'files = {"metadata.json": ""}\n'
+        f'run = torch.export.load({str(out)!r}, extra_files=files).module()\n'
+        'found = run(torch.zeros(3, 3, 96, 224, dtype=torch.uint8))\n'
+        'print(sorted(found), tuple(found["boxes"].shape), "classes" in files["metadata.json"])\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
+    assert "'boxes', 'labels'" in done.stdout and '(3, 15, 4) True' in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    'change, problem',
+    [
+        (dict(test_cfg=dict(panoptic_on=True)), 'instances are exported, no panoptic segments'),
+        (dict(test_cfg=dict(boxes_from_masks=True)), 'exported are the predicted boxes'),
+    ],
+)
+def test_masks_that_cannot_be_exported(change, problem):
+    cfg = tiny_config(FAMILIES['MaskDINO'])
+    cfg.model.merge_from_dict(change) if hasattr(cfg.model, 'merge_from_dict') else cfg.model.test_cfg.update(
+        change['test_cfg']
+    )
+    with pytest.raises(ExportError, match=problem):
+        ExportableDetector(build(cfg.model))
+
+
+def test_soft_nms_cannot_be_exported(dino):
+    with pytest.raises(ExportError, match=r'test_cfg\.nms=.*soft_nms'):
+        survivors(torch.zeros(1, 3, 4), torch.zeros(1, 3), dict(type='soft_nms', iou_threshold=0.5))
+
+
+@pytest.mark.parametrize(
+    'pipeline, problem',
+    [
+        ([], 'has no Resize'),
+        ([dict(type='Resize', scale=(9, 9)), dict(type='RandomFlip')], 'RandomFlip is not among the transforms'),
+        ([dict(type='Resize', scale=(9, 9), interpolation='area')], "interpolation='bilinear'"),
+        ([dict(type='Resize', scale_factor=2.0)], 'exported is Resize with scale='),
+    ],
+)
+def test_pipelines_that_cannot_be_exported(pipeline, problem):
+    with pytest.raises(ExportError, match=problem):
+        resize_rule(Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline)))))
+
+
+@pytest.mark.parametrize('sampled', [gathered_samples, grid_samples])
+@pytest.mark.parametrize('shapes', MAPS.values(), ids=MAPS)
+def test_samplings_are_those_of_the_detectors(sampled, shapes):
+    value, shapes, locations, weights = sampling_inputs(shapes, dtype=torch.float32)
+    expected = weighted_samples(value, shapes, locations, weights)
+    for given in (shapes, [tuple(shape) for shape in shapes.tolist()]):
+        torch.testing.assert_close(sampled(value, given, locations, weights), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('threshold', [0.0, 0.3, 0.8])
+def test_nms_is_mmcvs(threshold):
+    from mmcv.ops import batched_nms
+
+    corners = torch.rand(4, 60, 2) * 50
+    boxes = torch.cat([corners, corners + torch.rand(4, 60, 2) * 60], -1)
+    labels = torch.randint(0, 3, (4, 60))
+    cfg = dict(type='nms', iou_threshold=threshold)
+    kept = survivors(boxes, labels, cfg)
+    scores = torch.linspace(1, 0.1, 60)
+    for image in range(4):
+        expected = batched_nms(boxes[image], scores, labels[image], dict(cfg))[1].sort().values
+        assert kept[image].nonzero()[:, 0].tolist() == expected.tolist()
+
+
+def test_pictures_are_tried_alone_and_together():
+    assert batches([(3, 4), (5, 6), (3, 4)], padded=False) == [[0], [1], [0, 2]]
+    assert batches([(3, 4), (5, 6), (3, 4)], padded=True) == [[0], [0, 1, 2]]
+    assert batches([(3, 4)], padded=True) == [[0]]
+
+
+def test_missing_packages_are_named(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('mmdet_stable.commands.export.NEEDED', ('onnx', 'no_such_package'))
+    assert main(['export', 'config.py', 'weights.pth', '-o', str(tmp_path / 'x.onnx')]) == 1
+    assert 'no_such_package: not installed. Fix: pip install "mmdet_stable[export]"' in capsys.readouterr().err
+
+
+def test_classes_must_fit(dino):
+    detector, cfg = dino.source.detector, dino.cfg
+    with pytest.raises(ExportError, match='2 names of classes for bbox_head'):
+        exporting.source_of(detector, cfg, ('a', 'b'), Settings())
+
+
+def test_mmdets_own_dino_is_named_with_the_remedy():
+    from mmdet.models import DETR
+
+    with pytest.raises(ExportError, match=r"model\.type='DETR'.*StableDINO"):
+        ExportableDetector(DETR.__new__(DETR))
+
+
+def test_sources_of_the_tests_are_lively():
+    """Detections that all look alike would hide mistakes."""
+    detector, _ = source(FAMILIES['DN-DETR'], Settings())
+    found = detector.module(torch.randint(0, 256, (2, 3, 96, 128), dtype=torch.uint8))
+    assert found['boxes'].std(1).min() > 1 and found['labels'].unique().numel() > 1
