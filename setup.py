@@ -55,6 +55,8 @@ setup(
         'runtime': ['numpy', 'onnxruntime>=1.31', 'opencv-python-headless'],
         'server': ['fastapi>=0.165', 'uvicorn', 'python-multipart', 'pillow'],
         'demo': ['scikit-learn>=1.3'],
+        'slicing': ['sahi>=0.12,<0.13'],
+        'supervision': ['supervision>=0.25'],
         'dev': ['pytest>=8', 'hypothesis>=6', 'scikit-learn>=1.3', *lint],
     },
     classifiers=[

@@ -10,7 +10,8 @@ from .versions import __version__, check_versions
 
 check_versions()
 
-from . import datasets, engine, evaluation, models, weights  # noqa: E402  (the guard must speak before mmcv can fail)
+from . import datasets, engine, evaluation, inference, models, weights  # noqa: E402  (the guard must speak before mmcv can fail)
+from .inference import Detector, load  # noqa: E402
 from .models.dense_heads import (  # noqa: E402
     SetLoss,
     StableConditionalDETRHead,
@@ -42,6 +43,7 @@ __all__ = [
     'DNDeformableDETR',
     'DNQueryGenerator',
     'DenseMemoryFusion',
+    'Detector',
     'HDeformableDETR',
     'PositionModulatedFocalCost',
     'PositionSupervisedLoss',
@@ -62,6 +64,8 @@ __all__ = [
     'datasets',
     'engine',
     'evaluation',
+    'inference',
+    'load',
     'models',
     'weights',
 ]

@@ -1,7 +1,14 @@
 """The commands of ``python -m mmdet_stable``: one module each, with ``HELP``, ``add_arguments`` and ``run``."""
 
-from . import configs, convert, export, weights
+from . import configs, convert, evaluate, export, predict, weights
 
-COMMANDS = {'configs': configs, 'convert': convert, 'export': export, 'weights': weights}
+COMMANDS = {
+    'configs': configs,
+    'convert': convert,
+    'evaluate': evaluate,
+    'export': export,
+    'predict': predict,
+    'weights': weights,
+}
 
 __all__ = ['COMMANDS']

@@ -23,6 +23,8 @@ PAGES = (
     'docs/training.md',
     'docs/mixing.md',
     'docs/figures.md',
+    'docs/predict.md',
+    'docs/faq.md',
     'docs/benchmarks.md',
     'configs/README.md',
 )

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import mmcv
 import numpy as np
@@ -11,6 +11,7 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
 from mmdet_stable.evaluation import RunLog, Subject, find_runs, load_subject
+from mmdet_stable.utils.trust import add_trust, require_trust
 
 
 def argument_parser(description: str, picture: str) -> argparse.ArgumentParser:
@@ -50,32 +51,6 @@ def output_path(args: argparse.Namespace) -> Path:
 
 def add_num_images(parser: argparse.ArgumentParser, default: int = 20) -> None:
     parser.add_argument('--num-images', type=int, default=default, help='the first ones of the test set')
-
-
-def add_trust(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--trust', action='store_true', help='build what the configs in the work dirs name, unasked')
-
-
-def require_trust(work_dirs: Sequence[Path], trusted: bool) -> None:
-    """Have the user's word, by ``--trust`` or on the terminal, before models of work dirs are built.
-
-    To read a saved config, nothing of it is run; but what it names as model, data or imports can be any code.
-
-    Raises:
-        PermissionError: without that word.
-    """
-    if trusted or not work_dirs:
-        return
-    places = ', '.join(map(str, work_dirs))
-    if sys.stdin is not None and sys.stdin.isatty():
-        print(f'The models of {places} are built as the configs there say, which can run any code.', file=sys.stderr)
-        print('Do you trust whoever made them? [y/N] ', end='', file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() in ('y', 'yes'):
-            return
-    raise PermissionError(
-        f'{places}: nothing was built, as what the configs there name can run any code. If you trust whoever made '
-        'them, add --trust'
-    )
 
 
 def load_models(args: argparse.Namespace) -> List[Subject]:

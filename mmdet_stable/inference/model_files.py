@@ -1,0 +1,142 @@
+"""From what a user calls a model to its config and its checkpoint."""
+
+import difflib
+from pathlib import Path
+from typing import List, NamedTuple, NoReturn, Optional, Union
+
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.utils import import_modules_from_strings
+
+from mmdet_stable.engine.checkpoints import checkpoint_problem, latest_checkpoint
+from mmdet_stable.evaluation.saved_config import read_saved_config
+from mmdet_stable.shipped import config as shipped_config
+from mmdet_stable.shipped import shipped_configs
+from mmdet_stable.weights.named import fetch, named_weights
+
+Model = Union[str, Path, Config]
+
+
+class ModelFiles(NamedTuple):
+    """A config and the checkpoint that belongs to it.
+
+    Attributes:
+        found: whether the config was found by its place, in a work dir or beside a checkpoint, and not named by the
+            user. What it names as model or imports can be any code.
+    """
+
+    config: Config
+    checkpoint: str
+    found: bool = False
+
+
+def find_model(model: Model, checkpoint: Union[str, Path, None] = None) -> ModelFiles:
+    """The config and the checkpoint of a model.
+
+    Args:
+        model: a config, its file, the name of one of this package's, or ``'mmdet::...'``; a work dir, of which the
+            best, otherwise the last whole checkpoint is taken; a checkpoint, beside which its config lies; or the name
+            of published weights, which are downloaded and converted.
+        checkpoint: a file, a URL, or ``'published://NAME'``; it replaces the one that would be taken.
+
+    Raises:
+        ValueError: for a name that nobody knows, or a folder without a config, or with several.
+        FileNotFoundError: where a checkpoint is needed, or is not there.
+    """
+    given = None if checkpoint is None else _existing(str(checkpoint))
+    if isinstance(model, Config):
+        return ModelFiles(model, given or _missing_checkpoint('the config'))
+    name, path = str(model), Path(model).expanduser()
+    if path.is_dir():
+        return ModelFiles(_saved_config(path), given or _checkpoint_of(path), found=True)
+    if path.suffix == '.pth' and given is None:
+        return ModelFiles(_config_beside(path), _existing(str(path)), found=True)
+    if path.is_file() and path.suffix != '.pth':
+        return ModelFiles(Config.fromfile(path), given or _missing_checkpoint(name))
+    if name in named_weights():
+        kept = fetch(name)
+        return ModelFiles(Config.fromfile(kept.config), given or str(kept.checkpoint))
+    if '::' in name:
+        return _of_a_package(name, given)
+    return ModelFiles(Config.fromfile(_by_name(name)), given or _missing_checkpoint(name))
+
+
+def _of_a_package(name: str, checkpoint: Optional[str]) -> ModelFiles:
+    """A config as ``'mmdet::...'``, with the weights that its package publishes for it, where none are given."""
+    try:
+        config = get_config(name, pretrained=checkpoint is None)
+    except AssertionError:  # mmengine's, where the package publishes none
+        _missing_checkpoint(name)
+    return ModelFiles(config, checkpoint or config.get('model_path') or _missing_checkpoint(name))
+
+
+def _by_name(name: str) -> str:
+    """The path of a config of this package."""
+    stem = name[: -len('.py')] if name.endswith('.py') else name
+    if not any(Path(stem).name == path.stem for path in shipped_configs()):
+        known = [*named_weights(), *(path.stem for path in shipped_configs())]
+        similar = difflib.get_close_matches(stem, known, n=3)
+        hint = f'did you mean {" or ".join(similar)}? ' if similar else ''
+        raise ValueError(
+            f'{name}: there is no such file or folder, and no config or published weights have this name; {hint}'
+            '`python -m mmdet_stable configs` and `python -m mmdet_stable weights` list the names'
+        )
+    return shipped_config(name)
+
+
+def _saved_config(work_dir: Path) -> Config:
+    """The config that mmengine saved in a work dir, read without running it.
+
+    Configs that inherit are not among those that mmengine saves, and are passed over.
+    """
+    readable: List[Config] = []
+    problems = []
+    for path in sorted(work_dir.glob('*.py')):
+        try:
+            readable.append(read_saved_config(path))
+        except ValueError as error:
+            problems.append(str(error))
+    whole = [config for config in readable if '_base_' not in config and 'model' in config]
+    if len(whole) != 1:
+        found = ', '.join(Path(config.filename).name for config in whole) or 'none'
+        raise ValueError(
+            f'{work_dir}: one config that mmengine saved is needed to know the model, found: {found}'
+            + ''.join(f'\n  {problem}' for problem in problems)
+            + '\nGive the path of the config, and the checkpoint by --checkpoint'
+        )
+    return whole[0]
+
+
+def _config_beside(checkpoint: Path) -> Config:
+    """The config of the checkpoint's own name, as the converter of weights writes it, or that of the work dir."""
+    same_name = checkpoint.with_suffix('.py')
+    return read_saved_config(same_name) if same_name.is_file() else _saved_config(checkpoint.parent)
+
+
+def _checkpoint_of(work_dir: Path) -> str:
+    """The newest whole one of the best checkpoints, otherwise the last one."""
+    best = sorted(work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
+    chosen = next((str(path) for path in best if checkpoint_problem(path) is None), None)
+    chosen = chosen or latest_checkpoint(str(work_dir))
+    if chosen is None:
+        raise FileNotFoundError(f'{work_dir}: there is no whole checkpoint in this work dir; train first')
+    return chosen
+
+
+def _existing(checkpoint: str) -> str:
+    path = Path(checkpoint).expanduser()
+    if '://' not in checkpoint and not path.is_file():
+        raise FileNotFoundError(f'{checkpoint}: there is no such checkpoint')
+    return checkpoint if '://' in checkpoint else str(path)
+
+
+def _missing_checkpoint(what: str) -> NoReturn:
+    raise FileNotFoundError(
+        f'{what}: a config has no weights; give the checkpoint too, or name a work dir or published weights instead'
+    )
+
+
+def import_custom(config: Config) -> None:
+    """Import what a config asks for, as ``Config.fromfile`` does, and reading a saved one does not."""
+    if config.get('custom_imports'):
+        import_modules_from_strings(**config.custom_imports)

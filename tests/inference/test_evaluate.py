@@ -1,0 +1,133 @@
+"""``python -m mmdet_stable evaluate``: the AP of mmdet's metric, whatever the order of the categories."""
+
+import json
+
+import pytest
+from mmdet.evaluation import CocoMetric
+
+import mmdet_stable
+from mmdet_stable.__main__ import main
+from mmdet_stable.datasets import write_digit_scenes
+from tests.inference.models import saved, small, work_dir, write_config
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    return write_digit_scenes(tmp_path_factory.mktemp('scenes') / 'digits', num_train=1, num_val=4)
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    return work_dir(tmp_path_factory.mktemp('digits'))
+
+
+def evaluate(model, *arguments):
+    return main(['evaluate', str(model), *map(str, arguments), '--device', 'cpu', '--trust'])
+
+
+def numbers(out):
+    return json.loads((out / 'numbers.json').read_text())
+
+
+def of_mmdets_metric(detector, annotations, folder):
+    """Category ids are given by the order of the file, which here is that of the model's classes."""
+    content = json.loads(annotations.read_text())
+    metric = CocoMetric(ann_file=str(annotations), metric='bbox', classwise=True)
+    metric.dataset_meta = dict(classes=detector.classes)
+    for image in content['images']:
+        (sample,) = detector.predict(folder / image['file_name'])
+        sample.set_metainfo(dict(img_id=image['id']))
+        metric.process({}, [sample.to_dict()])
+    return metric.evaluate(len(content['images']))
+
+
+def test_ap_is_that_of_mmdets_metric(scenes, model, tmp_path, capsys):
+    """Categories may have any ids and order: they are known by name."""
+    annotations = scenes / 'annotations' / 'instances_val.json'
+    # Ground truth that the untrained model partly finds: what it detects itself, a little beside.
+    detector = mmdet_stable.load(model, device='cpu')
+    content = json.loads(annotations.read_text())
+    content['annotations'] = []
+    for image in content['images']:
+        (sample,) = detector.predict(scenes / 'val' / image['file_name'])
+        for index in range(0, 30, 4):
+            x1, y1, x2, y2 = sample.pred_instances.bboxes[index].tolist()
+            box = [x1 + 1, y1, x2 - x1, y2 - y1]
+            number, label = len(content['annotations']) + 1, int(sample.pred_instances.labels[index])
+            entry = dict(id=number, image_id=image['id'], category_id=label + 1, bbox=box, area=box[2] * box[3])
+            content['annotations'].append(dict(entry, iscrowd=0))
+    own = tmp_path / 'own.json'
+    own.write_text(json.dumps(content))
+    expected = of_mmdets_metric(detector, own, scenes / 'val')
+    assert 0 < expected['coco/bbox_mAP'] < 1
+    content['categories'] = [dict(id=100 - entry['id'], name=entry['name']) for entry in content['categories']][::-1]
+    for entry in content['annotations']:
+        entry['category_id'] = 100 - entry['category_id']
+    own.write_text(json.dumps(content))
+    assert evaluate(model, own, scenes / 'val', '--out', tmp_path / 'out') == 0
+    found = numbers(tmp_path / 'out')['bbox']
+    for name, key in (('AP', 'mAP'), ('AP50', 'mAP_50'), ('AP75', 'mAP_75'), ('APs', 'mAP_s')):
+        assert found[name] == pytest.approx(100 * expected[f'coco/bbox_{key}'], abs=0.051), name
+    for name, of_class in found['classes'].items():
+        precision = expected.get(f'coco/{name}_precision')
+        assert of_class['AP'] is None or of_class['AP'] == pytest.approx(100 * precision, abs=0.051)
+    assert 0 < found['LaECE0'] <= 100 and 0 < found['oLRP'] <= 100 and found['reliability']
+    output = capsys.readouterr().out
+    assert f'boxes: AP {found["AP"]:.1f}' in output and f'LaECE0 {found["LaECE0"]:.1f}' in output
+    assert (tmp_path / 'out' / 'reliability.png').stat().st_size > 1000
+    results = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+    assert [image['id'] for image in results['images']] == [image['id'] for image in content['images']]
+
+
+def test_the_validation_set_of_the_config(scenes, tmp_path):
+    cfg = small('demo_digits.py')
+    cfg.val_dataloader.dataset.data_root = str(scenes)
+    run = tmp_path / 'run'
+    saved(cfg, run)
+    write_config(cfg, run / 'demo_digits.py')
+    assert evaluate(run, '--out', tmp_path / 'out', '--batch-size', 2) == 0
+    assert numbers(tmp_path / 'out')['images'] == 4
+
+
+def test_masks(scenes, tmp_path, capsys):
+    cfg = small('demo_digits_masks.py')
+    checkpoint = saved(cfg, tmp_path)
+    write_config(cfg, tmp_path / 'epoch_1.py')
+    data = [scenes / 'annotations' / 'instances_val.json', scenes / 'val']
+    assert evaluate(checkpoint, *data, '--out', tmp_path / 'out') == 0
+    assert set(numbers(tmp_path / 'out')) == {'data', 'images', 'bbox', 'segm'}
+    assert 'masks: AP' in capsys.readouterr().out
+
+
+def test_classes_that_the_model_does_not_know(scenes, model, tmp_path, capsys):
+    content = json.loads((scenes / 'annotations' / 'instances_val.json').read_text())
+    content['categories'][0]['name'] = 'zero'
+    own = tmp_path / 'own.json'
+    own.write_text(json.dumps(content))
+    assert evaluate(model, own, scenes / 'val', '--out', tmp_path / 'out') == 0
+    assert 'not evaluated, as the model does not know them: zero' in capsys.readouterr().err
+    assert 'zero' not in numbers(tmp_path / 'out')['bbox']['classes']
+    content['categories'] = [dict(id=1, name='cat')]
+    own.write_text(json.dumps(content))
+    assert evaluate(model, own, scenes / 'val', '--out', tmp_path / 'out') == 1
+    assert 'own.json has the classes cat; the model knows none of them' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'data,message',
+    [
+        ([], 'data/digit_scenes/annotations/instances_val.json: there is no such annotation file'),
+        (['a.json', 'b', 'c'], 'DATA is an annotation file and a folder of images, got'),
+        (['none.json', '.'], 'none.json: there is no such annotation file'),
+    ],
+)
+def test_data_that_is_not_there(data, message, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert evaluate(model, *data) == 1
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_missing_images_are_named(scenes, model, tmp_path, capsys):
+    annotations = scenes / 'annotations' / 'instances_val.json'
+    assert evaluate(model, annotations, tmp_path, '--out', tmp_path / 'out') == 1
+    assert f'error: {tmp_path}/000001.png: FileNotFoundError' in capsys.readouterr().err
