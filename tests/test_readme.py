@@ -9,8 +9,9 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.hub import get_config
 
-from mmdet_stable import weights
 from mmdet_stable.datasets import write_digit_scenes
+from mmdet_stable.weights import named
+from mmdet_stable.weights.configs import text_of
 from tests.utils import ROOT, build, samples, shrink, shrunk
 
 PAGES = ('docs/training.md', 'README.md', 'docs/figures.md')
@@ -127,8 +128,11 @@ def test_published_weights(tmp_path, monkeypatch):
     data = write_digit_scenes(tmp_path / 'scenes', num_train=1, num_val=1)
     config = ROOT / 'configs' / 'demo_digits.py'
     cfg = Config.fromfile(config)
-    torch.save(dict(state_dict=build(cfg.model).state_dict(), meta={}), tmp_path / 'weights.pth')
-    monkeypatch.setattr(weights, 'fetch', {'dino-r50-12e': weights.Kept(tmp_path / 'weights.pth', config)}.get)
+    kept = named.Kept(tmp_path / 'weights.pth', config)
+    meta = dict(cfg=text_of(cfg))  # before mmdet changes parts of it
+    torch.save(dict(state_dict=build(cfg.model).state_dict(), meta=meta), kept.checkpoint)
+    for function in ('fetch', 'kept_files'):
+        monkeypatch.setattr(named, function, {'dino-r50-12e': kept}.get)
     monkeypatch.chdir(tmp_path)
     exec(code.replace('photo.jpg', str(data / 'val' / '000001.png')), {})
     assert (tmp_path / 'outputs' / 'vis' / '000001.png').stat().st_size > 1000

@@ -7,12 +7,11 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor, nn
 
 from mmdet_stable.models.detectors import MaskDINO
-from mmdet_stable.models.detectors.deformable import DeformableDetector
 from mmdet_stable.models.layers import DeformableAttention
 
 from .flow import LastLayer, check_exportable, last_layer
 from .nms import survivors
-from .recorders import StartingBoxes, TokenSelection
+from .recorders import StartingBoxes, TokenSelection, choices
 from .sampling import SAMPLINGS
 
 
@@ -92,22 +91,19 @@ class ExportableDetector(nn.Module):
         Returns:
             see :class:`Detections`.
         """
-        selection, boxes = TokenSelection(), StartingBoxes()
-        if isinstance(self.detector, DeformableDetector):
-            self.detector.selection = selection
-        if isinstance(self.detector, MaskDINO):
-            self.detector.first_boxes = boxes
+        selection, starts = TokenSelection(), StartingBoxes()
         assert (sizes is not None) == self.padded
         outside = None if sizes is None else outside_of(sizes, images.shape[-2], images.shape[-1])
         features = self.detector.extract_feat(self.normalised(images, outside))
-        found = last_layer(self.detector, features, outside)
+        with choices(self.detector, selection, starts):
+            found = last_layer(self.detector, features, outside)
         if sizes is not None and not self.has_masks:
             heights, widths = sizes.float().unbind(1)
         else:
             ones = found.boxes_cxcywh.new_ones(images.shape[0])
             heights, widths = ones * images.shape[-2], ones * images.shape[-1]
         whwh = torch.stack([widths, heights, widths, heights], 1)[:, None]
-        return self.best(found, whwh)._replace(tokens=selection.chosen, starts=boxes.found).named()
+        return self.best(found, whwh)._replace(tokens=selection.chosen, starts=starts.found).named()
 
     def normalised(self, images: Tensor, outside: Optional[Tensor]) -> Tensor:
         """The network's input, (B, 3, H, W) float32."""

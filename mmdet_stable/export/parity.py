@@ -17,12 +17,10 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mmdet_stable.models.layers import best_tokens, initial_boxes
-
 from .errors import ExportError
 from .flow import LastLayer
 from .graph import ExportableDetector
-from .recorders import StartingBoxes, TokenSelection
+from .recorders import StartingBoxes, TokenSelection, choices
 
 
 class Tolerance(NamedTuple):
@@ -94,16 +92,9 @@ def reference(
         part = (part[list(range(3))[order]] - preprocessor.mean) / preprocessor.std
         pixels.append(pad(part, (0, frame[1] - width, 0, frame[0] - height), value=preprocessor.pad_value))
         samples.append(DetDataSample(metainfo=dict(img_shape=(height, width), batch_input_shape=frame)))
-    if selection.given is not None:
-        detector.selection = selection
-    if starts.given is not None:
-        detector.first_boxes = starts
-    try:
-        with torch.no_grad():
-            outputs = detector.forward_transformer(detector.extract_feat(torch.stack(pixels)), samples)
-            found = detector.bbox_head(**outputs)
-    finally:
-        detector.selection, detector.first_boxes = best_tokens, initial_boxes
+    with torch.no_grad(), choices(detector, selection, starts):
+        outputs = detector.forward_transformer(detector.extract_feat(torch.stack(pixels)), samples)
+        found = detector.bbox_head(**outputs)
     masks = (found[2][-1], outputs['mask_features']) if len(found) == 3 else ()
     return LastLayer(found[0][-1], found[1][-1], *masks)
 

@@ -1,12 +1,27 @@
 """What decides where queries start, recorded while a detector runs, or given to it."""
 
-from typing import Optional
+from contextlib import contextmanager
+from typing import Any, Iterator, Optional
 
 import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 
 from mmdet_stable.models.layers import best_tokens, initial_boxes, masks_to_xyxy
+
+
+@contextmanager
+def choices(detector: Any, selection: 'TokenSelection', starts: 'StartingBoxes') -> Iterator[None]:
+    """Let a detector that has such choices leave them to ``selection`` and ``starts``, for a while."""
+    names = dict(selection=selection, first_boxes=starts)
+    own = {name: getattr(detector, name) for name in names if hasattr(detector, name)}
+    try:
+        for name in own:
+            setattr(detector, name, names[name])
+        yield
+    finally:
+        for name, choice in own.items():
+            setattr(detector, name, choice)
 
 
 class TokenSelection:

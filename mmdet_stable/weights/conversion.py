@@ -279,6 +279,8 @@ def to_published(
         model = load_config(config).model
         kind = kind_of_config(model) or kind
         dc5 = bool(dc5 or model.backbone.get('dilations', (1,))[-1] == 2)
+    elif dc5 is None:
+        dc5 = ((kept_model(published.meta).get('backbone') or {}).get('dilations') or [1])[-1] == 2
     if to == 'mmdet':
         if not load_kinds()[kind].in_mmdet:
             raise WeightsError(f'{published.path} holds a {kind}, which mmdet does not have; nothing was written')

@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import re
+import sys
 import urllib.error
 from functools import cache
 from pathlib import Path
@@ -96,10 +97,15 @@ def fetch(name: str, weights: Optional[Mapping[str, Named]] = None) -> Kept:
             raise
         path.unlink()
         raise WeightsError(f'{error}. It was deleted: run the same command again') from error
-    print(report)
-    print(f'{name}: {entry.published} published by {entry.repository} ({entry.licence}), not measured by us')
+    _say(str(report))
+    _say(f'{name}: {entry.published} published by {entry.repository} ({entry.licence}), not measured by us')
     AtomicBackend().put(json.dumps(dict(version=VERSION, source=entry.source, sha256=digest)).encode(), record_file)
     return kept
+
+
+def _say(text: str) -> None:
+    """To people, not to what reads the paths that a command prints."""
+    print(text, file=sys.stderr)
 
 
 def find(name: str, weights: Optional[Mapping[str, Named]] = None) -> Named:
@@ -201,7 +207,7 @@ def load_from_published(filename: str, map_location: Union[str, torch.device, No
     rank, processes = get_dist_info()
     if rank == 0:
         kept = fetch(name)
-        print(f'{name} computes what was published with the config {kept.config}')
+        _say(f'{name} computes what was published with the config {kept.config}')
     if processes > 1:
         barrier()
     return load_from_local(str(kept_files(name).checkpoint), map_location)

@@ -427,6 +427,8 @@ def test_our_own_checkpoints_tell_their_settings(tmp_path):
     first = to_ours(Published(Path('dc5.pth'), weights), dc5=True)
     again = to_ours(Published(Path('ours.pth'), first.weights, meta=dict(cfg=text_of(first.cfg))))
     assert again.cfg.model.backbone.type == 'DilatedResNet' and again.cfg.model.backbone.dilations[-1] == 2
+    written, _ = to_published(Published(Path('ours.pth'), first.weights, meta=dict(cfg=text_of(first.cfg))), 'detrex')
+    assert written.keys() == weights.keys()  # which are other ones where the backbone is not dilated
 
 
 def test_unrelated_tensors(tmp_path):

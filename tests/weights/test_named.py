@@ -80,8 +80,7 @@ def test_downloaded_converted_and_kept(place, capsys):
     assert kept.checkpoint == place / 'cache' / 'mmdet_stable' / f'{NAME}.pth'
     cfg = Config.fromfile(kept.config)
     assert cfg.model.neck.bias and cfg.model.bbox_head.num_classes == 15
-    printed = capsys.readouterr().out
-    assert '50.4 AP published by https://example.org (MIT), not measured by us' in printed
+    assert '50.4 AP published by https://example.org (MIT), not measured by us' in capsys.readouterr().err
     record = json.loads(kept.checkpoint.with_suffix('.json').read_text())
     assert len(record['sha256']) == 64
 
@@ -110,7 +109,7 @@ def test_plain_names_are_checkpoints(by_name, capsys):
     """Wherever mmengine loads a checkpoint; a file that is called so is that file."""
     loaded = CheckpointLoader.load_checkpoint(NAME, map_location='cpu')
     assert 'encoder.fusion.fusion.proj.weight' in loaded['state_dict']
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     assert '50.4 AP published by https://example.org (MIT), not measured by us' in printed
     assert f'with the config {named.kept_files(NAME).config}' in printed
     torch.save(dict(state_dict=dict(weight=torch.ones(1))), by_name / NAME)
@@ -127,11 +126,14 @@ def test_inference_by_name_alone(by_name, prefix):
     assert len(inferencer(picture)['predictions'][0]['scores']) == 300 or inferencer.model.num_queries < 300
 
 
-def test_unknown_names(by_name):
+def test_unknown_names(by_name, capsys):
     for text in ('tiny-stable-dimo', 'published://tiny-dino'):
         with pytest.raises(WeightsError, match=f'there are no weights of this name; near are {NAME}'):
             CheckpointLoader.load_checkpoint(text, map_location='cpu')
-    assert main(['--get', 'resnet-50']) == 1
+    capsys.readouterr()
+    assert main(['--get', 'resnet-50']) == 1 and 'there are no weights of this name' in capsys.readouterr().err
+    assert main(['--get', NAME]) == 0
+    assert capsys.readouterr().out.split() == [str(path) for path in reversed(named.kept_files(NAME))]
     with pytest.raises(FileNotFoundError, match='there is no such checkpoint'):
         CheckpointLoader.load_checkpoint('tiny-stable-dino.pth', map_location='cpu')  # a file
 
