@@ -12,7 +12,7 @@ NOTEBOOK = json.loads((ROOT / 'docs' / 'first_steps.ipynb').read_text())
 def test_the_cells_run_in_order(tmp_path, monkeypatch):
     """With 8 scenes and an epoch."""
     code = [''.join(cell['source']) for cell in NOTEBOOK['cells'] if cell['cell_type'] == 'code']
-    sizes = 'num_train, num_val, epochs = 400, 60, 4'
+    sizes = 'num_train, num_val, epochs = 800, 100, 7'
     assert sizes in code[0]
     code[0] = code[0].replace(sizes, 'num_train, num_val, epochs = 8, 4, 1')
     monkeypatch.chdir(tmp_path)

@@ -18,6 +18,7 @@ from mmdet_stable.inference.detector import Detector
 from mmdet_stable.visualization.reliability import plot_reliability
 
 HELP = 'evaluate a detector: AP by class, and calibration'
+NAMES = {'bbox': 'boxes', 'segm': 'masks'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +74,7 @@ def evaluate(detector: Detector, annotations: str, folder: str, batch_size: int,
     numbers = dict(data=annotations, images=len(paths), **{kind: found.as_dict() for kind, found in scores.items()})
     AtomicBackend().put(json.dumps(numbers, indent=1).encode(), out / 'numbers.json')
     results.write(out / 'predictions.json')
-    plot_reliability({kind: found.reliability for kind, found in scores.items()}, out / 'reliability.png')
+    plot_reliability({NAMES[kind]: found.reliability for kind, found in scores.items()}, out / 'reliability.png')
     return scores
 
 
@@ -130,11 +131,11 @@ def table(kind: str, scores: Scores) -> str:
     metrics = '  '.join(f'{name} {value:.1f}' for name, value in scores.metrics.items() if value >= 0)
     width = max(len('class'), *(len(name) for name in scores.classes))
     lines = [
-        f'{"boxes" if kind == "bbox" else "masks"}: {metrics}',
+        f'{NAMES[kind]}: {metrics}',
         f'calibration: LaECE0 {scores.mean("laece"):.1f}  LaACE0 {scores.mean("laace"):.1f}  '
         f'rank correlation of score and IoU {scores.rank_correlation:.2f};  oLRP {scores.mean("lrp"):.1f}',
         '',
-        f'{"class":{width}} {"boxes":>7} {"AP":>6} {"oLRP":>6} {"LaECE0":>7}',
+        f'{"class":{width}} {"objects":>7} {"AP":>6} {"oLRP":>6} {"LaECE0":>7}',
     ]
     for name, of_class in scores.classes.items():
         lines.append(
