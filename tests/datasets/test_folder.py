@@ -245,7 +245,7 @@ def test_broken_json(own, tmp_path):
 def test_images_that_are_elsewhere(own, tmp_path):
     file = own / 'annotations' / 'instances_train.json'
     shutil.rmtree(own / 'train')
-    with pytest.raises(DataError, match='image-missing: .*own/val/00000[456].png'):  # val has the other names
+    with pytest.raises(DataError, match=r'image-missing: .*own/val/00000[456].png'):  # val has the other names
         fault_lines(read_data(own, tmp_path))
     shutil.rmtree(own / 'val')
     with pytest.raises(DataError, match=r'the images of .*instances_train.json, e.g. 000001.png, are in none of these'):

@@ -1,3 +1,4 @@
 from .dilated_resnet import DilatedResNet
+from .efficientnet_lite import EfficientNetLite
 
-__all__ = ['DilatedResNet']
+__all__ = ['DilatedResNet', 'EfficientNetLite']
