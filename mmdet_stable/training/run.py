@@ -173,7 +173,7 @@ def fit_into(plan: Plan, pace: Pace, left: float, seconds: float) -> Plan:
     epochs = pace.epochs_in(left, VALIDATIONS)
     epoch = readable(pace.steps * pace.step)
     if not epochs:
-        side = image_side_for(pace, 1, 1, plan.image_size, left)
+        side = image_side_for(pace, 1, 1, plan.image_size, max(left, 0.0))
         raise PlanError(
             f'one epoch takes {epoch} here, which does not fit into {readable(seconds)}. What would: time='
             f'{1 + int((seconds - left + 1.2 * pace.duration(1, 1)) / 60)}m, or image_size={side} instead of '
@@ -224,16 +224,19 @@ def run(cfg: Config, config: Path) -> Trained:
     check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
     check_work_dir(cfg)
     fetch_weights(cfg)
+    cfg.visualizer.pop('name', None)  # else a second training of this process would log into the folder of the first
     with only_training(cfg):
         runner = build_runner(cfg)
         runner.train()
         device = next(runner.model.parameters()).device.type
         work_dir = Path(cfg.work_dir)
         log = RunLog(work_dir, work_dir / config.name)
-        best = max(log.curve, key=lambda epoch: log.curve[epoch].get('AP', 0.0))
-        checkpoint = next(iter(sorted(work_dir.glob('best_*.pth'))), None) or Path(str(log.checkpoint))
+        kept = [*work_dir.glob('best_*.pth'), Path(str(log.checkpoint))]
+        checkpoint = kept[0]
         report = work_dir / 'report.html'
-        say('', 'evaluating for the report ...', *write_report([work_dir], report, device))
+        say('', 'evaluating for the report ...')
+        say(*write_report([work_dir], report, device))
+    best = max(log.curve, key=lambda epoch: log.curve[epoch].get('AP', 0.0))
     metrics = log.curve[best]
     say(
         f'AP {metrics.get("AP", 0.0):.1f}, AP50 {metrics.get("AP50", 0.0):.1f} after epoch {best} of {log.max_epochs}, '
