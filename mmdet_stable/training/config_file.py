@@ -10,7 +10,7 @@ from mmdet_stable.engine.checkpoints import AtomicBackend
 from mmdet_stable.weights import fetch
 from mmdet_stable.weights.named import PREFIX, named_weights
 
-from .plan import SIZES, Plan, PlanError, steps_per_epoch
+from .plan import JITTER, SIZES, Plan, PlanError, steps_per_epoch
 
 WARM_UP = 100  # steps, or a tenth of all
 DROP_AT = 5 / 6  # of the epochs, after which the learning rate drops
@@ -65,7 +65,7 @@ def config_text(
         "dict(type='LoadImageFromFile')",
         "dict(type='LoadAnnotations', with_bbox=True)",
         *(["dict(type='RandomFlip', prob=0.5)"] if plan.flip else []),
-        "dict(type='RandomResize', scale=image_size, ratio_range=(0.8, 1.25), keep_ratio=True)",
+        f"dict(type='RandomResize', scale=image_size, ratio_range={JITTER}, keep_ratio=True)",
         "dict(type='PackDetInputs')",
     ]
     why = {name: f'# {decision.what}: {decision.reason}' for name, decision in plan.decisions.items()}

@@ -42,6 +42,7 @@ STEPS = 1500  # after which a training that starts from ImageNet weights is wort
 EPOCHS = (12, 50)
 QUERIES = (100, 900)
 QUERIES_PER_BOX = 5
+JITTER = (0.8, 1.25)  # factors of the image size in training
 STRIDES = (8, 16, 32, 64)
 GIB_PER_MEGAPIXEL = dict(tiny=2.0, small=2.5, base=4.3, large=9.0)  # estimates; base from 8.3 GiB for 2 images
 
@@ -159,7 +160,7 @@ def choose_size(hardware: Hardware, wishes: Wishes, found: List[Decision]) -> st
     if wishes.size:
         size, reason = wishes.size, 'as asked for'
     elif hardware.is_cpu:
-        size, reason = 'tiny', 'a CPU takes a second or less for a step of it'
+        size, reason = 'tiny', 'few layers and small images, for a CPU'
     else:
         size = 'base' if hardware.memory >= 10 else 'small'
         reason = f'{hardware.name} has {hardware.memory:.0f} GiB; from 10 GiB on it is base'
@@ -210,15 +211,17 @@ def choose_image_size(
     return chosen
 
 
-def tokens(image: Tuple[int, int], image_size: Tuple[int, int]) -> int:
+def tokens(image: Tuple[int, int], image_size: Tuple[float, float]) -> int:
     """Positions in the features of all strides, of an image that is resized to fit into ``image_size``."""
     scale = min(max(image_size) / max(image), min(image_size) / min(image))
-    return sum(math.ceil(image[0] * scale / stride) * math.ceil(image[1] * scale / stride) for stride in STRIDES)
+    width, height = (int(side * scale) for side in image)
+    return sum(math.ceil(width / stride) * math.ceil(height / stride) for stride in STRIDES)
 
 
 def choose_queries(data: DataStatistics, image_size: Tuple[int, int], wishes: Wishes, found: List[Decision]) -> int:
     """Several for each object, and never more than there are positions to propose."""
-    available = tokens(data.smallest_image, image_size)
+    width, height = (side * JITTER[0] for side in image_size)
+    available = tokens(data.smallest_image, (width, height))
     if wishes.queries:
         if wishes.queries > available:
             raise PlanError(

@@ -72,10 +72,11 @@ def test_image_size(sides, size, expected, reason):
 def test_queries():
     assert [plan(statistics(max_boxes=n)).num_queries for n in (1, 20, 21)] == [100, 100, 150]
     assert plan(statistics(max_boxes=500), hardware=GPU).num_queries == 900
-    assert plan(statistics(max_boxes=500)).num_queries == tokens((640, 480), (192, 144))
+    assert plan(statistics(max_boxes=500)).num_queries == tokens((640, 480), (0.8 * 192, 0.8 * 144))
     narrow = statistics(smallest_image=(640, 20))
     made = plan(narrow)
-    assert made.num_queries == tokens((640, 20), made.image_size) < 100 and '640 x 20' in str(made.decisions['queries'])
+    smallest = [0.8 * side for side in made.image_size]  # by the random factor of training
+    assert made.num_queries == tokens((640, 20), smallest) < 100 and '640 x 20' in str(made.decisions['queries'])
     with pytest.raises(PlanError, match='queries=100: the smallest image has only'):
         plan(narrow, queries=100)
 
