@@ -134,6 +134,8 @@ def test_roboflow_yolo(path, scenes, tmp_path):
         for kind in ('images', 'labels'):
             (folder / kind / part).rename(folder / part / kind)
     images = sorted((folder / 'train' / 'images').iterdir())
+    elsewhere = images[0].rename(tmp_path / 'elsewhere.png')  # labels are found by the link, not by where it leads
+    images[0].symlink_to(elsewhere)
     (folder / 'list.txt').write_text('\n'.join(f'./train/images/{image.name}' for image in images))
     content = dict(train=path, val=[path.replace('train', 'val')], nc=10, names=list(DIGIT_CLASSES))
     if path == 'list.txt':
@@ -141,6 +143,7 @@ def test_roboflow_yolo(path, scenes, tmp_path):
     (folder / 'data.yaml').write_text(yaml.safe_dump(content))
     data = read_data(folder / 'data.yaml', tmp_path / 'scratch')
     assert len(truth(data.train)) + len(truth(data.val)) == (6 if path == 'list.txt' else 9)
+    assert {**truth(data.train), **truth(data.val)}.items() >= truth(read_data(scenes, tmp_path).train).items()
     assert any('drawn' in remark for remark in data.remarks) == (path == 'list.txt')
 
 

@@ -1,6 +1,7 @@
 """YOLO folders: a ``data.yaml``, images, and a text file for each image with one line for each object."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -92,13 +93,13 @@ def _candidates(part: str, base: Optional[str], folder: Path) -> List[Path]:
     inside = Path(*[name for name in Path(part).parts if name != '..'])  # Roboflow writes ../train/images
     roots = [folder / base] if base else []
     places = [*(root / part for root in roots), folder / part, folder / inside, folder.parent / part]
-    return list(dict.fromkeys(path.resolve() for path in places))
+    return list(dict.fromkeys(Path(os.path.abspath(path)) for path in places))  # links stay, as labels lie beside them
 
 
 def _listed(file: Path) -> List[Path]:
     """Images that a text file names, one in a line, relative to the folder of that file."""
     lines = [(number, line.strip()) for number, line in enumerate(file.read_text().splitlines(), 1)]
-    paths = [(number, (file.parent / line).resolve()) for number, line in lines if line]
+    paths = [(number, Path(os.path.abspath(file.parent / line))) for number, line in lines if line]
     raise_listed(
         [f'{file}, line {n}: {path} does not exist' for n, path in paths if not path.is_file()], 'correct them'
     )
