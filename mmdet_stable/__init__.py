@@ -6,6 +6,8 @@ allow-list gets what mmengine writes into checkpoints. ``published://NAME`` and 
 the loaders.
 """
 
+from typing import Any
+
 from .versions import __version__, check_versions
 
 check_versions()
@@ -35,6 +37,16 @@ from .models.losses import PositionSupervisedLoss  # noqa: E402
 from .models.necks import DenseMemoryFusion, SimpleMemoryFusion, UShapedMemoryFusion  # noqa: E402
 from .models.task_modules import PositionModulatedFocalCost, StableHungarianAssigner  # noqa: E402
 from .shipped import config  # noqa: E402
+
+
+def __getattr__(name: str) -> Any:
+    """``train`` is imported when it is first asked for: it needs matplotlib, and nothing else here does."""
+    if name == 'train':
+        from .training import train
+
+        return train
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
 
 __all__ = [
     'DNDETR',
@@ -67,5 +79,6 @@ __all__ = [
     'inference',
     'load',
     'models',
+    'train',
     'weights',
 ]

@@ -1,6 +1,6 @@
 """The commands of ``python -m mmdet_stable``: one module each, with ``HELP``, ``add_arguments`` and ``run``."""
 
-from . import configs, convert, evaluate, export, predict, weights
+from . import configs, convert, evaluate, export, predict, train, weights
 
 COMMANDS = {
     'configs': configs,
@@ -8,6 +8,7 @@ COMMANDS = {
     'evaluate': evaluate,
     'export': export,
     'predict': predict,
+    'train': train,
     'weights': weights,
 }
 

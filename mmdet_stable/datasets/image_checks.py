@@ -50,7 +50,7 @@ def _findings_of(entry: ImageEntry, decode: bool) -> Iterator[Finding]:
         return
     try:
         with Image.open(path) as image:
-            size, mode = _upright_size(image), image.mode
+            size, mode = upright_size(image), image.mode
             transparent = mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info
             cut = not _has_end(path, image.format)
             if cut or decode:
@@ -68,7 +68,7 @@ def _findings_of(entry: ImageEntry, decode: bool) -> Iterator[Finding]:
         yield Finding(kind, entry.path, entry.key, what)
 
 
-def _upright_size(image: Image.Image) -> Tuple[int, int]:
+def upright_size(image: Image.Image) -> Tuple[int, int]:
     """(width, height) after the rotation that EXIF asks for, as OpenCV loads it."""
     width, height = image.size
     on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5

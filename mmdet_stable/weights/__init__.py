@@ -4,6 +4,7 @@ from .containers import Published, read
 from .conversion import Converted, Report, convert, to_ours, to_published
 from .errors import WeightsError
 from .named import Kept, fetch
+from .packaged import has_efficientnet_lite
 
 __all__ = [
     'Converted',
@@ -13,6 +14,7 @@ __all__ = [
     'WeightsError',
     'convert',
     'fetch',
+    'has_efficientnet_lite',
     'read',
     'to_ours',
     'to_published',

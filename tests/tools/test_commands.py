@@ -21,6 +21,7 @@ PAGES = (
     'README.md',
     'docs/install.md',
     'docs/training.md',
+    'docs/own_data.md',
     'docs/mixing.md',
     'docs/figures.md',
     'docs/predict.md',

@@ -1,0 +1,55 @@
+"""Trains a detector on a folder of images: ``python -m mmdet_stable train DATA --time 30m``.
+
+It says what it finds in the data and what it decides, writes a config, trains, evaluates and writes a report.
+"""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+HELP = 'train a detector on a folder of images'
+OPTIONS = (
+    *('size', 'image_size', 'queries', 'batch_size', 'epochs', 'lr', 'workers', 'backbone', 'weights', 'time'),
+    *('resume', 'seed', 'work_dir', 'cfg_options'),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        'data',
+        nargs='+',
+        help='folder (COCO, YOLO or Pascal VOC), data.yaml, or COCO files for training and validation',
+    )
+    parser.add_argument('--size', choices=['tiny', 'small', 'base', 'large'], help='of the model; default: by hardware')
+    parser.add_argument('--image-size', type=int, metavar='PIXELS', help='longer side that images are resized to')
+    parser.add_argument('--queries', type=int, help='how many objects the model looks for in an image')
+    parser.add_argument('--batch-size', type=int)
+    parser.add_argument('--epochs', type=int)
+    parser.add_argument('--lr', type=float, help='learning rate; a tenth of it for a pretrained backbone')
+    parser.add_argument('--workers', type=int, help='processes that load images')
+    parser.add_argument(
+        '--backbone', metavar='NAME', help='e.g. efficientnet_lite0, resnet50, swin_l, timm:convnext_tiny'
+    )
+    parser.add_argument(
+        '--weights', metavar='NAME|FILE', help='detector to fine-tune: published, by name, or a checkpoint of ours'
+    )
+    parser.add_argument('--time', help='what all of it may take, e.g. 30m or 2h; decides the number of epochs')
+    parser.add_argument('--resume', action='store_true', help='go on with the training in the work dir')
+    parser.add_argument('--seed', type=int, default=60)
+    parser.add_argument('--work-dir', help='where everything goes; default: work_dirs/<name of the data>')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the config'
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; 1 where data or options do not work out."""
+    from mmdet_stable.training import train  # needs all of mmdet, and matplotlib
+
+    try:
+        train(args.data, **{name: getattr(args, name) for name in OPTIONS})
+    except (ValueError, OSError, ImportError) as error:
+        print(f'{type(error).__name__}: {error}', file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,206 @@
+"""Writes a plan as an ordinary config, with the reason for each setting."""
+
+from pathlib import Path
+from pprint import pformat
+from typing import Any, Mapping, NamedTuple, Optional
+
+import mmdet_stable.shipped
+from mmdet_stable.datasets.folder import DataStatistics, FoundData, Split
+from mmdet_stable.engine.checkpoints import AtomicBackend
+from mmdet_stable.weights import fetch
+from mmdet_stable.weights.named import PREFIX, named_weights
+
+from .plan import JITTER, SIZES, Plan, PlanError, steps_per_epoch
+
+WARM_UP = 100  # steps, or a tenth of all
+DROP_AT = 5 / 6  # of the epochs, after which the learning rate drops
+VALIDATIONS = 10  # about as many in a training
+
+
+class Start(NamedTuple):
+    """What a training starts from: the path of the config to inherit from, and a checkpoint of a detector or None."""
+
+    config: str
+    checkpoint: Optional[str] = None
+
+
+def starting_point(plan: Plan) -> Start:
+    """The config to inherit from, and the weights of a detector to load.
+
+    Raises:
+        PlanError: where weights are neither a known name nor a file with its config.
+    """
+    if plan.weights is None:
+        assert plan.backbone is not None
+        return Start(mmdet_stable.shipped.config(plan.backbone.config))
+    name = plan.weights[len(PREFIX) :] if plan.weights.startswith(PREFIX) else plan.weights
+    if name in named_weights():
+        kept = fetch(name)
+        return Start(str(kept.config), str(kept.checkpoint))
+    path = Path(plan.weights).expanduser().resolve()
+    if not path.is_file():
+        raise PlanError(
+            f'weights={plan.weights}: no such file, and no name of published weights; '
+            '`python -m mmdet_stable weights` lists these'
+        )
+    configs = [path.with_suffix('.py')] if path.with_suffix('.py').is_file() else sorted(path.parent.glob('*.py'))
+    if len(configs) != 1:
+        raise PlanError(
+            f'weights={plan.weights}: the config of their model is needed beside them, as {path.with_suffix(".py")}; '
+            f'there are {len(configs)} configs in {path.parent}'
+        )
+    return Start(str(configs[0]), str(path))
+
+
+def config_text(
+    plan: Plan, data: FoundData, statistics: DataStatistics, work_dir: Path, seed: int, start: Start
+) -> str:
+    """A config file that any tool of this package and of mmdet reads."""
+    width, height = plan.image_size
+    steps = steps_per_epoch(statistics, plan.batch_size)
+    drop = max(round(DROP_AT * plan.epochs), 1)
+    interval = max(plan.epochs // VALIDATIONS, 1)
+    warm_up = max(min(WARM_UP, steps * plan.epochs // 10), 1)
+    transforms = [
+        "dict(type='LoadImageFromFile')",
+        "dict(type='LoadAnnotations', with_bbox=True)",
+        *(["dict(type='RandomFlip', prob=0.5)"] if plan.flip else []),
+        f"dict(type='RandomResize', scale=image_size, ratio_range={JITTER}, keep_ratio=True)",
+        "dict(type='PackDetInputs')",
+    ]
+    why = {name: f'# {decision.what}: {decision.reason}' for name, decision in plan.decisions.items()}
+    lines = [
+        '# Written by `python -m mmdet_stable train`. It is an ordinary config: change it, and train with',
+        f'#     python tools/train.py {own_path(work_dir)}',
+        f'_base_ = {start.config!r}',
+        f'work_dir = {str(work_dir)!r}',
+        f'randomness = dict(seed={seed})',
+        f'load_from = {start.checkpoint!r}',
+        '',
+        f'classes = {data.classes!r}',
+        why['image size'],
+        f'image_size = {(width, height)!r}',
+        why['mirror images'],
+        'train_pipeline = [',
+        *(f'    {transform},' for transform in transforms),
+        ']',
+        'test_pipeline = [',
+        "    dict(type='LoadImageFromFile'),",
+        "    dict(type='Resize', scale=image_size, keep_ratio=True),",
+        "    dict(type='LoadAnnotations', with_bbox=True),",
+        "    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),",
+        ']',
+        why['batch'],
+        why['workers'],
+        *loader_lines('train', data.train, plan),
+        *loader_lines('val', data.val, plan),
+        'test_dataloader = val_dataloader',
+        "val_evaluator = dict(_delete_=True, type='CocoMetric', metric='bbox', classwise=True, "
+        f'ann_file={str(data.val.ann_file)!r})',
+        'test_evaluator = val_evaluator',
+        '',
+        *model_lines(plan, data, why),
+        '',
+        why['learning rate'],
+        f'optim_wrapper = {as_dict(optimizer_settings(plan))}',
+        why['epochs'],
+        f'train_cfg = dict(max_epochs={plan.epochs}, val_interval={interval})',
+        'param_scheduler = [',
+        f"    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end={warm_up}),",
+        f"    dict(type='MultiStepLR', by_epoch=True, begin=0, end={plan.epochs}, milestones=[{drop}], gamma=0.1),",
+        ']',
+        '# The best checkpoint, and the last one, from which --resume goes on.',
+        'default_hooks = dict(',
+        "    checkpoint=dict(interval=1, max_keep_ckpts=1, save_best='coco/bbox_mAP', rule='greater'),",
+        f'    logger=dict(interval={min(max(steps // 4, 1), 50)}),',
+        ')',
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def loader_lines(name: str, split: Split, plan: Plan) -> list:
+    """The data loader of a part of the data, whole."""
+    training = name == 'train'
+    return [
+        f'{name}_dataloader = dict(',
+        '    _delete_=True,',
+        f'    batch_size={plan.batch_size},',
+        f'    num_workers={plan.workers},',
+        f'    persistent_workers={plan.workers > 0},',
+        *([] if training else ['    drop_last=False,']),
+        f"    sampler=dict(type='DefaultSampler', shuffle={training}),",
+        *(["    batch_sampler=dict(type='AspectRatioBatchSampler'),"] if training else []),
+        '    dataset=dict(',
+        "        type='CocoDataset',",
+        '        metainfo=dict(classes=classes),',
+        f'        ann_file={str(split.ann_file)!r},',
+        f'        data_prefix=dict(img={f"{split.image_folder}/"!r}),',
+        *(['        filter_cfg=dict(filter_empty_gt=False),'] if training else ['        test_mode=True,']),
+        f'        pipeline={name if training else "test"}_pipeline,',
+        '    ),',
+        ')',
+    ]
+
+
+def model_lines(plan: Plan, data: FoundData, why: Mapping[str, str]) -> list:
+    """The model: as the base has it, in another size, or that of the weights with other classes."""
+    if plan.size is None or plan.backbone is None or plan.num_queries is None:
+        return [why['model'], 'model = dict(bbox_head=dict(num_classes=len(classes)))']
+    size, backbone = SIZES[plan.size], plan.backbone
+    ffn = dict(feedforward_channels=size.feedforward)
+    settings: dict = dict(
+        num_queries=plan.num_queries,
+        data_preprocessor=backbone.preprocessor or None,
+        backbone=backbone.settings,
+        neck=backbone.neck or None,
+        encoder=dict(num_layers=size.encoder, layer_cfg=dict(ffn_cfg=ffn)),
+        decoder=dict(num_layers=size.decoder, layer_cfg=dict(ffn_cfg=ffn)),
+        dn_cfg=dict(num_queries=size.dn_queries),
+        bbox_head=dict(num_classes=len(data.classes)),
+        test_cfg=dict(max_per_img=min(300, plan.num_queries * len(data.classes))),
+    )
+    settings = {key: value for key, value in settings.items() if value is not None}
+    return [why['model'], why['backbone'], why['queries'], f'model = {as_dict(settings)}']
+
+
+def optimizer_settings(plan: Plan) -> dict:
+    """Learning rate; a backbone of random weights learns at the full one."""
+    settings: dict = dict(optimizer=dict(lr=plan.lr))
+    if plan.backbone is not None and not plan.backbone.pretrained:
+        settings['paramwise_cfg'] = dict(norm_decay_mult=None, custom_keys=dict(backbone=dict(lr_mult=1.0)))
+    return settings
+
+
+def as_dict(settings: Mapping[str, Any], indent: int = 0) -> str:
+    """Nested settings as a call of ``dict``, one line for each, short ones in one line."""
+    flat = f'dict({", ".join(f"{key}={_inline(value)}" for key, value in settings.items())})'
+    if indent and len(flat) < 90:
+        return flat
+    space = ' ' * (indent + 4)
+    body = ''.join(
+        f'{space}{key}={as_dict(value, indent + 4) if isinstance(value, dict) else _inline(value)},\n'
+        for key, value in settings.items()
+    )
+    return f'dict(\n{body}{" " * indent})'
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return f'dict({", ".join(f"{key}={_inline(entry)}" for key, entry in value.items())})'
+    return pformat(value, width=10**6)
+
+
+def own_path(work_dir: Path) -> Path:
+    """Where the config of a work dir is written: not where mmengine saves the whole one, of the same name."""
+    return work_dir / 'setup' / f'{work_dir.name}.py'
+
+
+def write_config(text: str, path: Path) -> None:
+    """Write the file, whole or not at all."""
+    AtomicBackend().put(text.encode(), path)
+
+
+def existing_config(work_dir: Path) -> Optional[Path]:
+    """The config of a training that was begun in a work dir; None where there is none."""
+    path = own_path(work_dir)
+    return path if path.is_file() else None

@@ -1,0 +1,152 @@
+"""The command from data to report, on a few digit scenes in each layout, with a tiny model."""
+
+import subprocess
+import sys
+
+import cv2
+import pytest
+import yaml
+from mmengine.config import Config
+
+import mmdet_stable
+from mmdet_stable.__main__ import main
+from mmdet_stable.engine.config_checks import unknown_keys
+from mmdet_stable.training.config_file import own_path
+from tests.datasets.layouts import coco_scenes, voc_scenes, yolo_scenes
+from tests.tools.command_line import run
+
+SMALL = {
+    'model.encoder.num_layers': 1,
+    'model.decoder.num_layers': 1,
+    'model.backbone.base_channels': 8,
+    'model.neck.in_channels': [16, 32, 64],
+}
+OPTIONS = ['--image-size', '96', '--queries', '20', '--batch-size', '2', '--workers', '0']
+SETTINGS = dict(image_size=96, queries=20, batch_size=2, workers=0, backbone='resnet18_scratch')
+
+
+def options(**more):
+    settings = {**SMALL, **more}
+    return ['--backbone', 'resnet18_scratch', *OPTIONS, '--cfg-options', *(f'{k}={v}' for k, v in settings.items())]
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    return coco_scenes(tmp_path_factory.mktemp('data') / 'scenes')
+
+
+@pytest.fixture(scope='module')
+def trained(scenes, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('work') / 'digits'
+    return mmdet_stable.train(scenes, epochs=1, seed=3, work_dir=work_dir, cfg_options=dict(SMALL), **SETTINGS)
+
+
+def test_what_a_training_leaves(trained):
+    assert trained.config == own_path(trained.work_dir) and trained.config.is_file()
+    assert trained.checkpoint.name.startswith('best_coco_bbox_mAP') and trained.checkpoint.is_file()
+    assert (trained.work_dir / 'epoch_1.pth').is_file() and 'AP' in trained.metrics
+    assert 'Training report' in trained.report.read_text()
+    picture = cv2.imread(str(trained.work_dir / 'setup' / 'samples.jpg'))
+    assert picture.shape[1] > 1000 and picture.std() > 20  # four columns, and something in them
+
+
+def test_the_config_is_ordinary_and_gives_reasons(trained, scenes):
+    text = trained.config.read_text()
+    cfg = Config.fromfile(trained.config)
+    assert not unknown_keys(cfg, variables=set(cfg))
+    assert cfg.model.num_queries == 20 and cfg.model.bbox_head.num_classes == 10 and cfg.randomness.seed == 3
+    assert cfg.train_dataloader.dataset.ann_file == str(scenes / 'annotations' / 'instances_train.json')
+    assert cfg.train_dataloader.dataset.metainfo.classes == tuple('0123456789')
+    assert cfg.model.encoder.num_layers == 2  # --cfg-options are of one call
+    assert not any(transform.type == 'RandomFlip' for transform in cfg.train_dataloader.dataset.pipeline)
+    assert '# mirror images: a mirror image is something else' in text and '# queries: as asked for' in text
+    assert all(len(line) <= 120 for line in text.splitlines() if "'/" not in line)
+
+
+def test_resuming_by_the_command_and_going_on_by_the_tool(trained, capsys):
+    longer = options(**{'train_cfg.max_epochs': 2})
+    assert main(['train', 'scenes', '--work-dir', str(trained.work_dir), '--resume', *longer]) == 0
+    output = capsys.readouterr()
+    assert 'after epoch' in output.out and (trained.work_dir / 'epoch_2.pth').is_file()
+    settings = {**SMALL, 'train_cfg.max_epochs': 3}
+    arguments = ['--resume', '--strict', '--cfg-options', *(f'{key}={value}' for key, value in settings.items())]
+    run(sys.executable, 'tools/train.py', trained.config, *arguments)
+    assert (trained.work_dir / 'epoch_3.pth').is_file()
+    assert main(['train', 'scenes', '--work-dir', str(trained.work_dir)]) == 1
+    assert 'has a training; resume it, or choose another' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('layout', [yolo_scenes, voc_scenes], ids=['YOLO', 'VOC'])
+def test_other_layouts_train_by_the_command(layout, scenes, tmp_path, monkeypatch, capsys):
+    data = layout(scenes, tmp_path / 'mine')
+    monkeypatch.chdir(tmp_path)
+    assert main(['train', str(data), '--epochs', '1', *options()]) == 0
+    output = capsys.readouterr().out
+    assert (tmp_path / 'work_dirs' / 'mine' / 'report.html').is_file()
+    expected = ('train: 4 images', 'checked: no faults', 'queries:', 'as asked for', 'pace:', 'AP ', 'report:')
+    assert all(part in output for part in expected), output
+
+
+def test_time_decides_the_epochs(scenes, tmp_path, capsys):
+    """An hour of steps that take a moment: as many epochs as there are at most, of which one is trained."""
+    arguments = ['train', str(scenes), '--work-dir', str(tmp_path / 'w'), '--time', '1h']
+    assert main([*arguments, *options(**{'train_cfg.max_epochs': 1})]) == 0
+    output = capsys.readouterr().out
+    cfg = Config.fromfile(own_path(tmp_path / 'w'))
+    assert cfg.train_cfg.max_epochs > 1 and f'{cfg.train_cfg.max_epochs} ' in output
+    assert 'measured on the first steps, fit into 60.0 minutes' in output
+    assert main([*arguments[:-3], str(tmp_path / 'v'), '--time', '1s', *options()]) == 1
+    assert 'does not fit into 1 seconds. What would: time=' in capsys.readouterr().err
+
+
+def test_fine_tuning_a_checkpoint_with_its_config(trained, scenes, tmp_path):
+    """The model is that of the checkpoint; the data, whose classes are others, are the new ones."""
+    data = yolo_scenes(scenes, tmp_path / 'data')
+    content = yaml.safe_load((data / 'data.yaml').read_text())
+    content['names'][3] = 'three'
+    (data / 'data.yaml').write_text(yaml.safe_dump(content))
+    settings = dict(image_size=96, batch_size=2, workers=0, epochs=1)
+    again = mmdet_stable.train(data, weights=str(trained.checkpoint), work_dir=tmp_path / 'w', **settings)
+    cfg = Config.fromfile(again.work_dir / again.config.name)
+    assert cfg.model.encoder.num_layers == 1 and cfg.load_from == str(trained.checkpoint)
+    log = next(again.work_dir.glob('*/*.log')).read_text()
+    assert 'Kept: 0, 1, 2, 4, 5, 6, 7, 8, 9' in log
+
+
+@pytest.mark.parametrize(
+    'arguments,problem',
+    [
+        (['nowhere'], 'data do not exist'),
+        (['{data}', '--time', 'soon'], 'time=soon: write it like'),
+        (['{data}', '--time', '5m', '--epochs', '3'], 'time=5m decides the number of epochs'),
+        (['{data}', '--resume'], 'has no training to resume'),
+        (['{data}', '--weights', 'none'], 'no such file, and no name of published weights'),
+        (['{data}', '--backbone', 'vgg'], 'backbone=vgg: backbones are'),
+    ],
+)
+def test_what_does_not_work_out(arguments, problem, scenes, tmp_path, capsys):
+    arguments = [argument.format(data=scenes) for argument in arguments]
+    assert main(['train', *arguments, '--work-dir', str(tmp_path / 'w')]) == 1
+    assert problem in capsys.readouterr().err
+    assert not list(tmp_path.rglob('*.pth'))
+
+
+def test_importing_the_package_does_not_import_it():
+    code = 'import sys, mmdet_stable; print(any(name.startswith("mmdet_stable.training") for name in sys.modules))'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == 'False'
+    with pytest.raises(AttributeError, match="no attribute 'trains'"):
+        mmdet_stable.trains  # noqa: B018
+
+
+def test_a_slow_cpu_is_warned_of():
+    from mmdet_stable.training.hardware import Hardware
+    from mmdet_stable.training.measure import Pace
+    from mmdet_stable.training.run import pace_lines
+    from tests.training.test_plan import plan
+
+    made, pace = plan(size='base', backbone='resnet50'), Pace(step=27.0, validation=60.0, steps=37)
+    text = '\n'.join(pace_lines(made, pace, Hardware('cpu', 'CPU', 16.0, 2)))
+    assert 'hours on this CPU; a GPU is made for it' in text
+    assert '--time 1h: 2 epochs' in text and '--size tiny' in text and '--image-size' in text
+    assert 'WARNING' not in '\n'.join(pace_lines(made, pace, Hardware('cuda', 'GPU', 16.0, 2)))
