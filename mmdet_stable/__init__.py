@@ -15,6 +15,7 @@ check_versions()
 from . import datasets, engine, evaluation, inference, models, weights  # noqa: E402  (the guard must speak before mmcv can fail)
 from .inference import Detector, load  # noqa: E402
 from .models.dense_heads import (  # noqa: E402
+    MaskDINOHead,
     SetLoss,
     StableConditionalDETRHead,
     StableDABDETRHead,
@@ -28,6 +29,7 @@ from .models.detectors import (  # noqa: E402
     DNConditionalDETR,
     DNDeformableDETR,
     HDeformableDETR,
+    MaskDINO,
     StableDDQDETR,
     StableDeformableDETR,
     StableDINO,
@@ -57,6 +59,8 @@ __all__ = [
     'DenseMemoryFusion',
     'Detector',
     'HDeformableDETR',
+    'MaskDINO',
+    'MaskDINOHead',
     'PositionModulatedFocalCost',
     'PositionSupervisedLoss',
     'SetLoss',
