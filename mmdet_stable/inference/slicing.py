@@ -45,7 +45,7 @@ class SlicedModel(DetectionModel):
         self, shift_amount_list: Any = None, full_shape_list: Any = None
     ) -> None:
         shifts = fix_shift_amount_list(shift_amount_list or [[0, 0]])
-        shapes: List[Any] = list(fix_full_shape_list(full_shape_list) or [None] * len(shifts))
+        shapes = fix_full_shape_list(full_shape_list) or [None] * len(shifts)
         self._object_prediction_list_per_image = [
             self._objects(sample, list(map(int, shift)), shape)
             for sample, shift, shape in zip(self._original_predictions, shifts, shapes)
