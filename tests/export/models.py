@@ -90,5 +90,5 @@ def exported(config: str, folder: Path, settings: Settings = ANY_SIZE, nms: Opti
     half = in_half_precision(onnx.ModelProto.FromString(content))
     paths = folder / 'model.onnx', folder / 'half.onnx'
     report = write_checked(detector, whole, paths[0], Evidence())
-    halved = detector._replace(settings=settings._replace(fp16=True))
+    halved = detector._replace(settings=settings._replace(fp16=True), metadata={**detector.metadata, 'fp16': True})
     return Exported(detector, cfg, *paths, report, write_checked(halved, half, paths[1], Evidence()), content)
