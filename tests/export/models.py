@@ -59,8 +59,9 @@ def two_levels(model: ConfigDict) -> None:
 def lively(model: torch.nn.Module) -> torch.nn.Module:
     """The model with weights that make its detections differ from each other."""
     generator = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    for name, parameter in model.named_parameters():
+        amount = 0.3 if 'cls' in name else 0.05
+        parameter.data += amount * torch.randn(parameter.shape, generator=generator)
     return model.eval()
 
 
