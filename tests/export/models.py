@@ -60,7 +60,7 @@ def lively(model: torch.nn.Module) -> torch.nn.Module:
     """The model with weights that make its detections differ from each other."""
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
-        amount = 0.3 if 'cls' in name else 0.05
+        amount = 0.3 if 'cls_branches' in name or 'fc_cls' in name else 0.05
         parameter.data += amount * torch.randn(parameter.shape, generator=generator)
     return model.eval()
 
