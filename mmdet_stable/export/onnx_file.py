@@ -18,7 +18,7 @@ from mmdet_stable.runtime import METADATA
 from .graph import FOR_CHECKS, ExportableDetector
 from .spec import Settings
 
-EXAMPLE = (128, 160)  # height and width at which a model of any size is traced
+EXAMPLE = (128, 224)  # height and width at which a model of any size is traced
 IN_HALF = ('Conv', 'MatMul', 'Gemm')
 
 

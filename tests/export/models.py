@@ -59,8 +59,9 @@ def two_levels(model: ConfigDict) -> None:
 def lively(model: torch.nn.Module) -> torch.nn.Module:
     """The model with weights that make its detections differ from each other."""
     generator = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    for name, parameter in model.named_parameters():
+        amount = 0.3 if 'cls_branches' in name or 'fc_cls' in name else 0.05
+        parameter.data += amount * torch.randn(parameter.shape, generator=generator)
     return model.eval()
 
 
@@ -90,5 +91,5 @@ def exported(config: str, folder: Path, settings: Settings = ANY_SIZE, nms: Opti
     half = in_half_precision(onnx.ModelProto.FromString(content))
     paths = folder / 'model.onnx', folder / 'half.onnx'
     report = write_checked(detector, whole, paths[0], Evidence())
-    halved = detector._replace(settings=settings._replace(fp16=True))
+    halved = detector._replace(settings=settings._replace(fp16=True), metadata={**detector.metadata, 'fp16': True})
     return Exported(detector, cfg, *paths, report, write_checked(halved, half, paths[1], Evidence()), content)
