@@ -76,6 +76,7 @@ def config_text(
         f'work_dir = {str(work_dir)!r}',
         f'randomness = dict(seed={seed})',
         f'load_from = {start.checkpoint!r}',
+        'resume = False',  # a config that mmengine saved may say otherwise
         '',
         f'classes = {data.classes!r}',
         why['image size'],

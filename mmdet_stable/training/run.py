@@ -224,6 +224,7 @@ def run(cfg: Config, config: Path) -> Trained:
     check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
     check_work_dir(cfg)
     fetch_weights(cfg)
+    cfg.launcher = 'none'  # the config of weights may have been saved by several processes
     cfg.visualizer.pop('name', None)  # else a second training of this process would log into the folder of the first
     with only_training(cfg):
         runner = build_runner(cfg)
