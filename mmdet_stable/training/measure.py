@@ -1,9 +1,11 @@
 """What a step takes on this machine, measured on the first steps, and what fits into a time."""
 
+import io
 import math
 import re
 import time
 import warnings
+from contextlib import redirect_stdout
 from itertools import islice
 from typing import Generator, NamedTuple, Tuple
 
@@ -62,7 +64,10 @@ def measure(cfg: Config) -> Pace:
     model.init_weights()
     model.to(get_device())
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    loader = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
+    with redirect_stdout(io.StringIO()):  # pycocotools says that it is loading
+        loader, val_loader = (
+            Runner.build_dataloader(cfg[name], seed=seed) for name in ('train_dataloader', 'val_dataloader')
+        )
     batches = _endless(loader)
     model.train()
     durations = []
@@ -77,7 +82,6 @@ def measure(cfg: Config) -> Pace:
             break
     batches.close()
     model.eval()
-    val_loader = Runner.build_dataloader(cfg.val_dataloader, seed=seed)
     batch = next(iter(val_loader))
     with torch.no_grad():
         model.val_step(batch)  # the first one also prepares

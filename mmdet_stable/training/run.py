@@ -1,6 +1,8 @@
 """From a folder of images to a trained detector with its report, in one call."""
 
+import io
 import time as clock
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
@@ -207,7 +209,8 @@ def save_samples(cfg: Config, seed: int, path: Path) -> None:
     """Draw some training images as the model will see them: augmented, with their boxes."""
     register_all_modules()
     set_random_seed(seed)
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    with redirect_stdout(io.StringIO()):  # pycocotools says that it is loading
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
     images, boxes = [], []
     for index in np.linspace(0, len(dataset) - 1, min(NUM_SAMPLES, len(dataset))).round().astype(int):
         sample = dataset[int(index)]
