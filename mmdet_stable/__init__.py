@@ -2,8 +2,8 @@
 
 It changes two more things, for the whole process, both in ``mmdet_stable.engine.on_import``: mmengine's loaders of
 checkpoints, for files, URLs and ``torchvision://``, are replaced by ones that use torch's safe loader; and torch's
-allow-list gets what mmengine writes into checkpoints. ``published://NAME`` and plain names, for published weights, join
-the loaders.
+allow-list gets what mmengine writes into checkpoints. ``published://NAME`` and plain names, for published weights, and
+``efficientnet_lite0://``, for those of an installed package, join the loaders.
 """
 
 from typing import Any
