@@ -28,10 +28,14 @@ def test_where_there_is_no_affinity(monkeypatch):
     assert own_cpus() == 6
 
 
+# Signals as in a terminal: where tests run in the background of a script, or by nohup, some are ignored.
 CALLING = """
 import runpy
+import signal
 import sys
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 call, stoppable = map(runpy.run_path('mmdet_stable/utils/children.py').get, ('call', 'stoppable'))
 child = 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'
 try:
