@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
@@ -18,15 +19,24 @@ from mmdet_stable.runtime import METADATA
 from .graph import FOR_CHECKS, ExportableDetector
 from .spec import Settings
 
-EXAMPLE = (128, 224)  # height and width at which a model of any size is traced
+EXAMPLE = (128, 224)  # height and width at which a model of any size and few queries is traced
+COARSEST = 32  # largest stride of the finest map that a detector of this package has
 IN_HALF = ('Conv', 'MatMul', 'Gemm')
 
 
 def example(module: ExportableDetector, settings: Settings) -> Tuple[Tensor, ...]:
     """Inputs to trace with: two pictures."""
-    height, width = settings.size or EXAMPLE
+    height, width = settings.size or traced_size(module.detector.num_one_to_one)
     images = torch.zeros(2, 3, height, width, dtype=torch.uint8)
     return (images, torch.tensor([[height, width]] * 2)) if module.padded else (images,)
+
+
+def traced_size(num_queries: int) -> Tuple[int, int]:
+    """Height and width with at least as many positions as queries; otherwise, what a detector does for pictures that
+    are too small would be recorded for all sizes. Tracing computes nothing, so that size costs nothing."""
+    height, width = EXAMPLE
+    factor = math.ceil(math.sqrt(num_queries * COARSEST**2 / (height * width)))
+    return factor * height, factor * width
 
 
 def dynamic_shapes(module: ExportableDetector, settings: Settings) -> Tuple[Dict[int, Any], ...]:

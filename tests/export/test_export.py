@@ -15,11 +15,11 @@ from mmengine.config import Config
 
 from mmdet_stable.__main__ import main
 from mmdet_stable.datasets import write_digit_scenes
-from mmdet_stable.export import Evidence, ExportError, Settings, export, exporting
+from mmdet_stable.export import Evidence, ExportError, Settings, export, exporting, source_of
 from mmdet_stable.export.exporting import write_checked
 from mmdet_stable.export.graph import ExportableDetector
 from mmdet_stable.export.nms import survivors
-from mmdet_stable.export.onnx_file import EXAMPLE
+from mmdet_stable.export.onnx_file import EXAMPLE, exported_program, onnx_model
 from mmdet_stable.export.parity import FP16, FP32, batches
 from mmdet_stable.export.sampling import gathered_samples, grid_samples
 from mmdet_stable.export.spec import resize_rule
@@ -86,6 +86,23 @@ def test_every_family_is_in_the_table():
     cells = {name: [cell.strip() for cell in rest.split('|')] for name, rest in rows}
     for name in FAMILIES:
         assert cells[name] == ['yes'] * 5, name
+
+
+def test_as_many_queries_as_published(tmp_path):
+    """More than a small picture has positions, so that what is done for small ones must not be recorded."""
+    cfg = tiny_config(FAMILIES['Stable-DINO'])
+    cfg.model.num_queries = 900
+    for transform in cfg.test_dataloader.dataset.pipeline:
+        if transform.type == 'Resize':
+            transform.scale = (512, 384)
+    detector = source_of(lively(build(copy.deepcopy(cfg.model))), cfg, CLASSES, Settings())
+    report = write_checked(
+        detector,
+        onnx_model(exported_program(detector.module, Settings()), Settings()),
+        tmp_path / 'model.onnx',
+        Evidence(),
+    )
+    assert report and (tmp_path / 'model.onnx').is_file()
 
 
 def test_a_wrong_file_is_found_and_nothing_is_left(dino, tmp_path):
