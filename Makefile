@@ -19,7 +19,7 @@ test: .venv/ready
 	$(VENV) -m pytest
 
 stress: .venv/ready
-	$(VENV) -m pytest tests/stress -m stress
+	$(VENV) -m pytest tests/stress tests/weights -m stress
 
 lint: .venv/lint
 	$(VENV) -m pre_commit run --all-files
