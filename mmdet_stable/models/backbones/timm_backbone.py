@@ -5,9 +5,9 @@ from types import ModuleType
 from typing import Any, List, Sequence, Tuple
 
 from mmdet.registry import MODELS
-from mmengine.model import BaseModule
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from .norm_eval import NormEvalBackbone
 
 
 def import_timm() -> ModuleType:
@@ -41,7 +41,7 @@ def feature_places(model: Any, name: str, strides: Sequence[int]) -> List[int]:
 
 
 @MODELS.register_module()
-class TimmBackbone(BaseModule):
+class TimmBackbone(NormEvalBackbone):
     """A model of timm without its classifier.
 
     Args:
@@ -81,11 +81,3 @@ class TimmBackbone(BaseModule):
         # Swin and its like return channels last.
         last = str(getattr(self.model, 'output_fmt', 'NCHW')).endswith('NHWC')
         return tuple(feature.permute(0, 3, 1, 2).contiguous() if last else feature for feature in chosen)
-
-    def train(self, mode: bool = True) -> 'TimmBackbone':
-        super().train(mode)
-        if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
