@@ -10,8 +10,8 @@ from mmengine.config import DictAction
 
 HELP = 'train a detector on a folder of images'
 OPTIONS = (
-    *('size', 'image_size', 'queries', 'batch_size', 'epochs', 'lr', 'workers', 'backbone', 'weights', 'time'),
-    *('resume', 'seed', 'work_dir', 'cfg_options'),
+    *('size', 'image_size', 'queries', 'batch_size', 'epochs', 'lr', 'workers', 'backbone', 'weights'),
+    *('average', 'patience', 'time', 'resume', 'seed', 'work_dir', 'cfg_options'),
 )
 
 
@@ -33,6 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--weights', metavar='NAME|FILE', help='detector to fine-tune: published, by name, or a checkpoint of ours'
+    )
+    parser.add_argument('--average', choices=['ema', 'swa', 'none'], help='of weights; default: none')
+    parser.add_argument(
+        '--patience', type=int, metavar='N', help='stop early: after N validations without a better AP, twice'
     )
     parser.add_argument('--time', help='what all of it may take, e.g. 30m or 2h; decides the number of epochs')
     parser.add_argument('--resume', action='store_true', help='go on with the training in the work dir')

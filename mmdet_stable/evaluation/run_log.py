@@ -71,6 +71,11 @@ class RunLog:
         written = Path(pointer.read_text().strip())
         return next((path for path in (self.work_dir / written.name, written) if path.exists()), None)
 
+    @property
+    def best_checkpoint(self) -> Optional[Path]:
+        """What mmengine's ``save_best`` kept, the latest of several; None where there is none."""
+        return max(self.work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
+
     @cached_property
     def _history(self) -> Tuple[Dict[int, Dict[str, float]], int]:
         curve: Dict[int, Dict[str, float]] = {}

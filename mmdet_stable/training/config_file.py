@@ -15,6 +15,10 @@ from .plan import JITTER, SIZES, Plan, PlanError, steps_per_epoch
 WARM_UP = 100  # steps, or a tenth of all
 DROP_AT = 5 / 6  # of the epochs, after which the learning rate drops
 VALIDATIONS = 10  # about as many in a training
+EMA_SPAN = 0.1  # of the steps, over which weights are averaged
+SWA_BEGIN = 2 / 3  # of the epochs, after which weights are averaged
+METRIC = 'coco/bbox_mAP'
+BETTER = 0.001  # an AP, from 0 to 1, that is better by less is not better
 
 
 class Start(NamedTuple):
@@ -109,14 +113,40 @@ def config_text(
         'param_scheduler = [',
         f"    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end={warm_up}),",
         f"    dict(type='MultiStepLR', by_epoch=True, begin=0, end={plan.epochs}, milestones=[{drop}], gamma=0.1),",
+        *plateau_lines(plan),
         ']',
         '# The best checkpoint, and the last one, from which --resume goes on.',
         'default_hooks = dict(',
-        "    checkpoint=dict(interval=1, max_keep_ckpts=1, save_best='coco/bbox_mAP', rule='greater'),",
+        f"    checkpoint=dict(interval=1, max_keep_ckpts=1, save_best={METRIC!r}, rule='greater'),",
         f'    logger=dict(interval={min(max(steps // 4, 1), 50)}),',
+        *hook_lines(plan, steps),
         ')',
     ]
     return '\n'.join(lines) + '\n'
+
+
+def plateau_lines(plan: Plan) -> list:
+    """The drop of the learning rate where AP rises no more, which comes before training stops."""
+    if plan.patience is None:
+        return []
+    settings = dict(type='ReduceOnPlateauLR', monitor=METRIC, rule='greater', patience=plan.patience - 1)
+    settings.update(factor=0.1, threshold=BETTER, threshold_rule='abs')
+    return [f'    {as_dict(settings, 4)},']
+
+
+def hook_lines(plan: Plan, steps: int) -> list:
+    """Averaging and early stopping, where they are wanted."""
+    hooks = {}
+    if plan.average == 'ema':
+        span = max(round(EMA_SPAN * plan.epochs * steps), 2)
+        hooks['average'] = dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=1 / span, gamma=span)
+    if plan.average == 'swa':
+        begin = max(round(SWA_BEGIN * plan.epochs) + 1, 1)
+        hooks['average'] = dict(type='EMAHook', ema_type='StochasticWeightAverage', begin_epoch=begin)
+    if plan.patience is not None:
+        stop = dict(monitor=METRIC, rule='greater', min_delta=BETTER, patience=2 * plan.patience)
+        hooks['early_stopping'] = dict(type='EarlyStoppingHook', **stop)
+    return [f'    {name}={as_dict(settings, 4)},' for name, settings in hooks.items()]
 
 
 def loader_lines(name: str, split: Split, plan: Plan) -> list:

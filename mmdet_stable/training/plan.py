@@ -44,6 +44,11 @@ QUERIES = (100, 900)
 QUERIES_PER_BOX = 5
 JITTER = (0.8, 1.25)  # factors of the image size in training
 STRIDES = (8, 16, 32, 64)
+AVERAGES = {
+    'ema': 'weights of the last tenth of the steps count, later ones more; validated and kept',
+    'swa': 'the mean of the weights of the last third of the epochs; validated and kept',
+    'none': 'the weights as they are',
+}
 GIB_PER_MEGAPIXEL = dict(tiny=2.0, small=2.5, base=4.3, large=9.0)  # estimates; base from 8.3 GiB for 2 images
 
 
@@ -63,6 +68,8 @@ class Wishes(NamedTuple):
     workers: Optional[int] = None
     backbone: Optional[str] = None
     weights: Optional[str] = None
+    average: Optional[str] = None
+    patience: Optional[int] = None
 
 
 class Decision(NamedTuple):
@@ -84,6 +91,9 @@ class Plan(NamedTuple):
         backbone: None where weights decide the model.
         image_size: (width, height) that images are resized to fit into, in pixels.
         num_queries: None where weights decide the model.
+        average: of weights: ``'ema'``, ``'swa'`` or ``'none'``.
+        patience: validations without a better AP before the learning rate drops, and again before training stops;
+            None for training to the end.
         decisions: one for each of the above, by name.
     """
 
@@ -97,6 +107,8 @@ class Plan(NamedTuple):
     workers: int
     flip: bool
     weights: Optional[str]
+    average: str
+    patience: Optional[int]
     decisions: Dict[str, Decision]
 
     def with_epochs(self, epochs: int, reason: str) -> 'Plan':
@@ -125,9 +137,12 @@ def make_plan(data: DataStatistics, hardware: Hardware, wishes: Wishes, has_pret
     lr = choose_lr(size, batch_size, wishes, found)
     workers = choose_workers(hardware, wishes, found)
     flip = choose_flip(data, found)
+    average = choose_average(wishes, found)
     return Plan(
         *(None if wishes.weights else size, backbone, image_size, queries, batch_size, epochs, lr, workers, flip),
         weights=wishes.weights,
+        average=average,
+        patience=wishes.patience,
         decisions={decision.what: decision for decision in found},
     )
 
@@ -136,7 +151,7 @@ def check_wishes(wishes: Wishes) -> None:
     """See that wishes are possible, and do not contradict each other."""
     if wishes.size is not None and wishes.size not in SIZES:
         raise PlanError(f'size={wishes.size}: sizes are {", ".join(SIZES)}')
-    for name in ('image_size', 'queries', 'batch_size', 'epochs', 'lr'):
+    for name in ('image_size', 'queries', 'batch_size', 'epochs', 'lr', 'patience'):
         value = getattr(wishes, name)
         if value is not None and not value > 0:
             raise PlanError(f'{name}={value} must be above 0')
@@ -303,6 +318,16 @@ def choose_workers(hardware: Hardware, wishes: Wishes, found: List[Decision]) ->
     reason = 'the model needs the cores itself' if hardware.is_cpu else f'of {hardware.cores} cores'
     found.append(Decision('workers', str(workers), reason))
     return workers
+
+
+def choose_average(wishes: Wishes, found: List[Decision]) -> str:
+    """Only where it is asked for."""
+    average = wishes.average or 'none'
+    if average not in AVERAGES:
+        raise PlanError(f'average={average}: averages are {", ".join(AVERAGES)}')
+    if average != 'none':
+        found.append(Decision('average', average, AVERAGES[average]))
+    return average
 
 
 def choose_flip(data: DataStatistics, found: List[Decision]) -> bool:

@@ -63,6 +63,8 @@ def train(
     workers: Optional[int] = None,
     backbone: Optional[str] = None,
     weights: Optional[str] = None,
+    average: Optional[str] = None,
+    patience: Optional[int] = None,
     time: Optional[str] = None,
     resume: bool = False,
     seed: int = 60,
@@ -81,6 +83,10 @@ def train(
         queries: object queries.
         backbone: a name of :data:`mmdet_stable.training.backbones.BACKBONES`.
         weights: published weights by name, or a checkpoint with its config beside it; they decide the model.
+        average: of weights, which is then validated and kept: ``'ema'``, an exponential moving average over a tenth
+            of the steps, ``'swa'``, the mean over the last third of the epochs, or ``'none'``, the default.
+        patience: after so many validations without a better AP, the learning rate drops; after as many more, training
+            stops.
         time: what training and report may take, e.g. ``'30m'``; decides the number of epochs.
         resume: go on with the training in the work dir, as its config says; only ``cfg_options`` count then.
         work_dir: default ``work_dirs/NAME``, for the data's name.
@@ -91,7 +97,7 @@ def train(
         FileExistsError: if the work dir has a training, and this one is not to resume it.
     """
     begun = clock.monotonic()
-    wishes = Wishes(size, image_size, queries, batch_size, epochs, lr, workers, backbone, weights)
+    wishes = Wishes(size, image_size, queries, batch_size, epochs, lr, workers, backbone, weights, average, patience)
     sources = [data] if isinstance(data, (str, Path)) else list(data)
     folder = Path(work_dir) if work_dir is not None else Path('work_dirs') / data_name(Path(sources[0]))
     folder = folder.resolve()
@@ -235,14 +241,14 @@ def run(cfg: Config, config: Path) -> Trained:
         device = next(runner.model.parameters()).device.type
         work_dir = Path(cfg.work_dir)
         log = RunLog(work_dir, work_dir / config.name)
-        kept = [*work_dir.glob('best_*.pth'), Path(str(log.checkpoint))]
-        checkpoint = kept[0]
+        checkpoint = log.best_checkpoint or Path(str(log.checkpoint))
         report = work_dir / 'report.html'
         say('', 'evaluating for the report ...')
-        say(*write_report([work_dir], report, device))
+        say(*write_report([work_dir], report, device, best=True))
     best = max(log.curve, key=lambda epoch: log.curve[epoch].get('AP', 0.0))
     metrics = log.curve[best]
     say(
+        *([f'stopped after epoch {log.last_epoch}: AP rose no more'] if log.last_epoch < log.max_epochs else []),
         f'AP {metrics.get("AP", 0.0):.1f}, AP50 {metrics.get("AP50", 0.0):.1f} after epoch {best} of {log.max_epochs}, '
         'the best on the validation images',
         f'  checkpoint: {checkpoint}',

@@ -29,15 +29,21 @@ SHOWN_OF_ENVIRONMENT = ('Python', 'PyTorch', 'MMCV', 'MMEngine', 'MMDetection', 
 
 
 class Examined(NamedTuple):
-    """A training, its model, and what was found out about it."""
+    """A training, the weights that were looked into, their model, and what was found out about it."""
 
     log: RunLog
+    checkpoint: Path
     subject: Subject
     results: Examination
 
 
 def write_report(
-    work_dirs: Sequence[Path], path: Path, device: str = 'cpu', num_images: int = 20, score_threshold: float = 0.3
+    work_dirs: Sequence[Path],
+    path: Path,
+    device: str = 'cpu',
+    num_images: int = 20,
+    score_threshold: float = 0.3,
+    best: bool = False,
 ) -> List[str]:
     """Evaluate trainings and write the page.
 
@@ -49,6 +55,7 @@ def write_report(
         device: where models run.
         num_images: how many images to look at for unstable scores and alignment.
         score_threshold: lowest score of the detections that are drawn.
+        best: look into the checkpoint that ``save_best`` kept, where there is one, instead of the last.
 
     Returns:
         Remarks on trainings that were left out.
@@ -60,10 +67,10 @@ def write_report(
     logs, remarks = find_runs(work_dirs)
     curves, more = read_curves(logs, 'AP', {log.stem: log.stem for log in logs})
     examined = []
-    for log, checkpoint in first_seeds(logs):
+    for log, checkpoint in first_seeds(logs, best):
         cfg = copy.deepcopy(log.cfg)  # mmdet writes into it
         subject = load_subject(log.stem, cfg, checkpoint, device)
-        examined.append(Examined(log, subject, examine(subject, num_images)))
+        examined.append(Examined(log, checkpoint, subject, examine(subject, num_images)))
     if not examined:
         raise ValueError(f'{", ".join(map(str, work_dirs))}: no training that was validated and has a checkpoint')
     if len({tuple(one.subject.dataset.metainfo['classes']) for one in examined}) > 1:
@@ -82,11 +89,12 @@ def write_report(
     return remarks + more
 
 
-def first_seeds(logs: Sequence[RunLog]) -> List[Tuple[RunLog, Path]]:
-    """Of each config, the training of the lowest seed that was validated and has a checkpoint, and that checkpoint."""
+def first_seeds(logs: Sequence[RunLog], best: bool) -> List[Tuple[RunLog, Path]]:
+    """Of each config, the training of the lowest seed that was validated and has a checkpoint, and the last or best of
+    its checkpoints."""
     chosen: Dict[str, Tuple[RunLog, Path]] = {}
     for log in sorted(logs, key=lambda log: log.seed or 0):
-        checkpoint = log.checkpoint
+        checkpoint = (log.best_checkpoint if best else None) or log.checkpoint
         if log.curve and checkpoint:
             chosen.setdefault(log.stem, (log, checkpoint))
     return list(chosen.values())
@@ -104,13 +112,13 @@ def introduction(examined: Sequence[Examined], curves: dict) -> str:
 
 def overview(examined: Sequence[Examined], curves: dict) -> str:
     rows = [
-        [one.subject.name, f'{one.log.last_epoch} of {one.log.max_epochs}']
+        [one.subject.name, f'{one.log.last_epoch} of {one.log.max_epochs}', one.checkpoint.name]
         + [number(one.results.metrics.get(name)) for name in METRICS]
         for one in examined
     ]
     runs = {name: list(by_seed.values()) for name, by_seed in curves.items()}
     curve = html.picture(inlined(functools.partial(plot_convergence, runs)), 'AP after each validated epoch')
-    return html.section('Average precision', html.pair(html.table(['', 'epochs', *METRICS], rows), curve))
+    return html.section('Average precision', html.pair(html.table(['', 'epochs', 'weights', *METRICS], rows), curve))
 
 
 def per_class(examined: Sequence[Examined]) -> str:

@@ -123,6 +123,8 @@ def test_weights_decide_the_model():
         (dict(lr=float('nan')), 'lr=nan must be above 0'),
         (dict(image_size=32), 'at least 64 pixels are needed'),
         (dict(workers=-1), '0 loads images in the training process'),
+        (dict(patience=0), 'patience=0 must be above 0'),
+        (dict(average='mean'), 'averages are ema, swa, none'),
         (dict(backbone='resnet19'), 'backbones are efficientnet_lite0'),
     ],
 )

@@ -1,17 +1,22 @@
 """The command from data to report, on a few digit scenes in each layout, with a tiny model."""
 
+import json
 import subprocess
 import sys
 
 import cv2
 import pytest
+import torch
 import yaml
 from mmengine.config import Config
 
 import mmdet_stable
 from mmdet_stable.__main__ import main
+from mmdet_stable.datasets.folder import data_statistics, read_data
 from mmdet_stable.engine.config_checks import unknown_keys
-from mmdet_stable.training.config_file import own_path
+from mmdet_stable.training.config_file import config_text, own_path, starting_point
+from mmdet_stable.training.hardware import this_machine
+from mmdet_stable.training.plan import Wishes, make_plan
 from tests.datasets.layouts import coco_scenes, voc_scenes, yolo_scenes
 from tests.tools.command_line import run
 
@@ -111,6 +116,37 @@ def test_fine_tuning_a_checkpoint_with_its_config(trained, scenes, tmp_path):
     assert cfg.model.encoder.num_layers == 1 and cfg.load_from == str(trained.checkpoint)
     log = next(again.work_dir.glob('*/*.log')).read_text()
     assert 'Kept: 0, 1, 2, 4, 5, 6, 7, 8, 9' in log
+
+
+def test_stopping_early_and_averaging(scenes, tmp_path, capsys):
+    """AP is 0 from the first epoch to the last: the learning rate drops after the second, the third is the last."""
+    arguments = ['train', str(scenes), '--work-dir', str(tmp_path / 'w'), '--epochs', '9', '--patience', '1']
+    assert main([*arguments, '--average', 'ema', *options(**{'test_cfg.max_per_img': 1})]) == 0
+    assert 'stopped after epoch 3: AP rose no more' in capsys.readouterr().out
+    lines = map(json.loads, next((tmp_path / 'w').glob('*/vis_data/scalars.json')).read_text().splitlines())
+    rates = {line['epoch']: line['lr'] for line in lines if 'epoch' in line}
+    assert rates[3] == pytest.approx(0.1 * rates[2]) and 4 not in rates
+    checkpoint = torch.load(tmp_path / 'w' / 'epoch_3.pth', weights_only=True)
+    trained, averaged = checkpoint['ema_state_dict'], checkpoint['state_dict']
+    name = 'bbox_head.cls_branches.0.weight'
+    assert 0 < (averaged[name] - trained[f'module.{name}']).abs().max() < 0.1
+    assert 'epoch_3.pth' not in (tmp_path / 'w' / 'report.html').read_text()  # but the best one
+
+
+@pytest.mark.parametrize(
+    'average,settings',
+    [
+        ('ema', dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.25, gamma=4)),  # 20 epochs of 2 steps
+        ('swa', dict(type='EMAHook', ema_type='StochasticWeightAverage', begin_epoch=14)),
+    ],
+)
+def test_averages_of_weights(average, settings, trained, scenes):
+    data = read_data([scenes], trained.config.parent, seed=0)
+    statistics = data_statistics(data)
+    plan = make_plan(statistics, this_machine(), Wishes(epochs=20, batch_size=2, average=average), False)
+    text = config_text(plan, data, statistics, trained.work_dir, 0, starting_point(plan))
+    hooks = Config.fromstring(text, '.py').default_hooks
+    assert hooks.average == settings and 'early_stopping' not in hooks
 
 
 @pytest.mark.parametrize(
