@@ -13,6 +13,7 @@ from mmdet_stable.inference.detector import Detector, Outcome
 from mmdet_stable.inference.drawings import Drawings
 
 HELP = 'detect in pictures, folders, videos and URLs'
+THRESHOLD = 0.3  # for models of which nobody knows better
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'pictures', nargs='+', metavar='PICTURE', help="files, folders, videos, URLs, and patterns as 'shots/**/*.jpg'"
     )
     parser.add_argument('--out', type=Path, default=Path('predictions'), metavar='DIR', help='default: predictions')
-    parser.add_argument('--score-threshold', type=float, default=0.3, help='lowest score that is kept; default: 0.3')
+    threshold = f'lowest score that is kept; default: what `train` found to suit the model, or {THRESHOLD}'
+    parser.add_argument('--score-threshold', type=float, help=threshold)
     parser.add_argument('--slice', type=int, metavar='SIZE', help='also look at slices of SIZE x SIZE pixels; by SAHI')
     parser.add_argument('--overlap', type=float, default=0.2, help='of slices, as part of their size; default: 0.2')
     parser.add_argument('--no-drawings', action='store_true', help='write no pictures')
@@ -46,11 +48,15 @@ class Prediction:
         self.results = CocoResults(detector.classes)
         self.bad: List[str] = []
         self.seconds_in_model = 0.0
+        point = detector.operating_point
+        self.score_threshold = args.score_threshold
+        if self.score_threshold is None:
+            self.score_threshold = point.score_threshold if point else THRESHOLD
 
     def run(self) -> int:
         """All pictures; the COCO file is written even where the work is interrupted."""
         args, start, complete = self.args, time.perf_counter(), False
-        stream = self.detector.stream(args.pictures, args.batch_size, args.score_threshold, args.slice, args.overlap)
+        stream = self.detector.stream(args.pictures, args.batch_size, self.score_threshold, args.slice, args.overlap)
         try:
             with Drawings(args.out / 'drawings') as drawings:
                 for outcome in stream:
@@ -75,7 +81,7 @@ class Prediction:
 
     def _summarise(self, seconds: float) -> None:
         done, found = len(self.results.images), len(self.results.annotations)
-        print(f'\npictures {done}, detections {found} with a score of at least {self.args.score_threshold}')
+        print(f'\npictures {done}, detections {found} with a score of at least {self.score_threshold:g}')
         if done:
             print(
                 f'pictures per second: {done / self.seconds_in_model:.2f} in the model, {done / seconds:.2f} in all, '

@@ -6,6 +6,7 @@ import warnings
 from typing import Any, Iterator
 
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.logging.logger import MMFormatter
 from mmengine.optim import OptimWrapper
@@ -13,6 +14,9 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mmdet_stable.utils.quiet import quiet
 
 # What is shown of the set-up: where weights come from, and a learning rate that is not the config's.
 ESSENTIAL = re.compile(r'Load checkpoint from|resumed epoch|LR is set based on|downloading')
@@ -46,6 +50,15 @@ class ConciseRunner(Runner):
                 handler.addFilter(self.console)
                 handler.setFormatter(ConsoleFormatter(color=True, datefmt='%m/%d %H:%M:%S'))
         return logger
+
+    @staticmethod
+    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
+        with quiet():
+            return Runner.build_dataloader(*args, **kwargs)
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        with quiet():
+            return super().build_evaluator(evaluator)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         super().call_hook(fn_name, **kwargs)

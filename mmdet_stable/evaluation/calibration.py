@@ -5,14 +5,14 @@ scores first. Its target is the IoU with that ground truth; the target of a fals
 detections of score p have targets of p on average.
 """
 
-import contextlib
-import io
 from typing import Dict, Iterable, List, NamedTuple
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.stats import spearmanr
+
+from mmdet_stable.utils.quiet import quiet
 
 NUM_BINS = 25  # of LaECE, as published
 ANY_OVERLAP = 1e-9  # an IoU of 0 matches nothing
@@ -79,7 +79,7 @@ def judge(truth: COCO, found: COCO, min_iou: float, kind: str = 'bbox') -> Dict[
     evaluation.params.iouThrs = np.array([max(min_iou, ANY_OVERLAP)])
     evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ['all']
     evaluation.params.maxDets = [100]
-    with contextlib.redirect_stdout(io.StringIO()):
+    with quiet():
         evaluation.evaluate()
     parts: Dict[int, List[Judged]] = {category: [] for category in evaluation.params.catIds}
     for image in filter(None, evaluation.evalImgs):

@@ -1,12 +1,12 @@
 """What a COCO file of detections is worth: AP, AP of each class, LRP and calibration."""
 
-import contextlib
-import io
 from typing import Any, Dict, List, NamedTuple
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from mmdet_stable.utils.quiet import quiet
 
 from .calibration import Bin, Lrp, joined, judge, laace, laece, lrp, rank_correlation, reliability
 
@@ -84,7 +84,7 @@ def score(truth: COCO, annotations: List[Dict[str, Any]], kind: str = 'bbox') ->
     found = loaded(truth, annotations, kind)
     evaluation = COCOeval(truth, found, kind)
     evaluation.params.maxDets = list(MAX_DETECTIONS)
-    with contextlib.redirect_stdout(io.StringIO()):
+    with quiet():
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -117,7 +117,7 @@ def loaded(truth: COCO, annotations: List[Dict[str, Any]], kind: str) -> COCO:
         return nothing
     dropped = ('bbox', 'area') if kind == 'segm' else ('segmentation', 'area')
     results = [{key: value for key, value in entry.items() if key not in dropped} for entry in annotations]
-    with contextlib.redirect_stdout(io.StringIO()):
+    with quiet():
         return truth.loadRes(results)
 
 

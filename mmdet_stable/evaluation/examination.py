@@ -7,6 +7,8 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 
+from mmdet_stable.utils.quiet import quiet
+
 from .detections import Boxes, boxes_of
 from .matching_stability import MatchingStability
 from .pair_quality import score_alignment
@@ -69,8 +71,9 @@ def classwise_coco(subject: Subject) -> List[dict]:
 @torch.no_grad()
 def run_evaluation(subject: Subject, metrics: list) -> Tuple[Dict[str, float], Dict[str, Tuple[Boxes, Boxes]]]:
     """What the metrics say of a model's detections on its whole test set, and path -> ground truth and detections."""
-    loader = Runner.build_dataloader(subject.model.cfg.test_dataloader)
-    evaluator = Evaluator(metrics)
+    with quiet():
+        loader = Runner.build_dataloader(subject.model.cfg.test_dataloader)
+        evaluator = Evaluator(metrics)
     evaluator.dataset_meta = subject.dataset.metainfo
     images = {}
     for batch in loader:
@@ -79,4 +82,6 @@ def run_evaluation(subject: Subject, metrics: list) -> Tuple[Dict[str, float], D
         images.update(
             {sample.img_path: (boxes_of(sample.gt_instances), boxes_of(sample.pred_instances)) for sample in samples}
         )
-    return evaluator.evaluate(len(loader.dataset)), images
+    with quiet():
+        metrics_found = evaluator.evaluate(len(loader.dataset))
+    return metrics_found, images

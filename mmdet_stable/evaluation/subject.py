@@ -10,6 +10,8 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
 
+from mmdet_stable.utils.quiet import quiet
+
 
 class Subject(NamedTuple):
     """A model in evaluation mode, what to call it, and its test set."""
@@ -35,7 +37,8 @@ def load_subject(name: str, cfg: Config, checkpoint: Union[str, Path], device: s
     """Build the model of a config, load its weights, and build the data set of its ``test_dataloader``."""
     register_all_modules()
     model = init_detector(cfg, str(checkpoint), device=device)
-    return Subject(name, model, DATASETS.build(cfg.test_dataloader.dataset))
+    with quiet():
+        return Subject(name, model, DATASETS.build(cfg.test_dataloader.dataset))
 
 
 def first_images(dataset: BaseDataset, num_images: Optional[int]) -> Iterator[Dict[str, list]]:

@@ -1,8 +1,9 @@
 """A trained detector, from its name to its detections."""
 
 import time
+import warnings
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from mmdet.apis import DetInferencer
@@ -10,11 +11,13 @@ from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from torch import nn
 
 from mmdet_stable.datasets import NamingInferencerLoader
 from mmdet_stable.datasets.loading import explained
 from mmdet_stable.engine.safe_loading import find_weights
+from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operating_point
 from mmdet_stable.utils.checkpoint import check_state_dict_fits
 
 from .model_files import Model, ModelFiles, find_model, import_custom
@@ -69,13 +72,25 @@ def build_detector(
 ) -> 'Detector':
     """The detector of a config and a checkpoint; see :func:`load`."""
     register_all_modules()
+    warnings.filterwarnings('ignore', 'torch.meshgrid: in an upcoming release')  # mmdet's call
     import_custom(files.config)
     files.config.merge_from_dict(dict(cfg_options or {}))
-    return Detector(Inferencer(files.config, weights=files.checkpoint, device=device, show_progress=False))
+    inferencer = Inferencer(files.config, weights=files.checkpoint, device=device, show_progress=False)
+    return Detector(inferencer, None if '://' in files.checkpoint else kept_operating_point(Path(files.checkpoint)))
 
 
 class Inferencer(DetInferencer):
     """mmdet's inferencer, that refuses weights of another model, and takes unknown class names from the config."""
+
+    def _init_collate(self, cfg: Config) -> Callable:
+        if 'collate_fn' in cfg.test_dataloader:
+            return super()._init_collate(cfg)
+        return pseudo_collate  # which mmdet finds, too, but with a warning
+
+    def _init_visualizer(self, cfg: Config) -> Any:
+        if 'visualizer' in cfg:
+            cfg.visualizer.vis_backends = None  # which would want a folder
+        return super()._init_visualizer(cfg)
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Optional[dict], cfg: Config) -> None:
         assert checkpoint is not None
@@ -93,10 +108,12 @@ class Detector:
 
     Attributes:
         inferencer: mmdet's, with model, pipeline and visualiser.
+        operating_point: the score threshold that `train` found to suit this checkpoint; None where it did not.
     """
 
-    def __init__(self, inferencer: DetInferencer) -> None:
+    def __init__(self, inferencer: DetInferencer, operating_point: Optional[OperatingPoint] = None) -> None:
         self.inferencer = inferencer
+        self.operating_point = operating_point
         self._loader = next(
             transform for transform in inferencer.pipeline.transforms if isinstance(transform, NamingInferencerLoader)
         )
@@ -198,7 +215,9 @@ class Detector:
     def draw(self, image: np.ndarray, sample: DetDataSample) -> np.ndarray:
         """Boxes, labels, scores and masks of a sample, drawn by mmdet's visualiser on the image (H, W, 3), BGR."""
         visualizer = self.inferencer.visualizer
-        visualizer.add_datasample('', image[..., ::-1], sample, draw_gt=False, pred_score_thr=-1)
+        with warnings.catch_warnings():  # of boxes that reach over the edge, which is all right
+            warnings.filterwarnings('ignore', '.*out of bounds', UserWarning)
+            visualizer.add_datasample('', image[..., ::-1], sample, draw_gt=False, pred_score_thr=-1)
         return visualizer.get_image()[..., ::-1]
 
     def _prepared(self, picture: Picture) -> Tuple[Outcome, Optional[dict]]:

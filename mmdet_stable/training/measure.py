@@ -1,11 +1,9 @@
 """What a step takes on this machine, measured on the first steps, and what fits into a time."""
 
-import io
 import math
 import re
 import time
 import warnings
-from contextlib import redirect_stdout
 from itertools import islice
 from typing import Generator, NamedTuple, Tuple
 
@@ -18,6 +16,8 @@ from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner, set_random_seed
 from torch.utils.data import DataLoader
+
+from mmdet_stable.utils.quiet import quiet
 
 UNITS = dict(s=1, m=60, h=3600, d=86400)
 STEPS = (3, 12)  # that are measured, at least and at most, after one that is not
@@ -64,7 +64,7 @@ def measure(cfg: Config) -> Pace:
     model.init_weights()
     model.to(get_device())
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    with redirect_stdout(io.StringIO()):  # pycocotools says that it is loading
+    with quiet():
         loader, val_loader = (
             Runner.build_dataloader(cfg[name], seed=seed) for name in ('train_dataloader', 'val_dataloader')
         )

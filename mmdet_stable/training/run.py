@@ -1,8 +1,6 @@
 """From a folder of images to a trained detector with its report, in one call."""
 
-import io
 import time as clock
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
@@ -19,7 +17,9 @@ from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.launch import check_annotation_files, check_work_dir, only_training
 from mmdet_stable.engine.launch import resume as resume_from
 from mmdet_stable.evaluation.detections import Boxes
+from mmdet_stable.evaluation.operating_point import keep_operating_point
 from mmdet_stable.evaluation.run_log import RunLog
+from mmdet_stable.utils.quiet import quiet
 from mmdet_stable.visualization.report import write_report
 from mmdet_stable.visualization.samples import plot_samples
 from mmdet_stable.weights import has_efficientnet_lite
@@ -215,7 +215,7 @@ def save_samples(cfg: Config, seed: int, path: Path) -> None:
     """Draw some training images as the model will see them: augmented, with their boxes."""
     register_all_modules()
     set_random_seed(seed)
-    with redirect_stdout(io.StringIO()):  # pycocotools says that it is loading
+    with quiet():
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
     images, boxes = [], []
     for index in np.linspace(0, len(dataset) - 1, min(NUM_SAMPLES, len(dataset))).round().astype(int):
@@ -244,13 +244,23 @@ def run(cfg: Config, config: Path) -> Trained:
         checkpoint = log.best_checkpoint or Path(str(log.checkpoint))
         report = work_dir / 'report.html'
         say('', 'evaluating for the report ...')
-        say(*write_report([work_dir], report, device, best=True))
+        written = write_report([work_dir], report, device, best=True)
+        say(*written.remarks)
+    shown = []
+    if checkpoint in written.points:
+        point = written.points[checkpoint]
+        keep_operating_point(point, checkpoint)
+        shown = [
+            f'  from a score of {point.score_threshold:g} on, which `predict` shows, {point.precision:.0%} of the '
+            f'boxes are right, and {point.recall:.0%} of the objects are found'
+        ]
     best = max(log.curve, key=lambda epoch: log.curve[epoch].get('AP', 0.0))
     metrics = log.curve[best]
     say(
         *([f'stopped after epoch {log.last_epoch}: AP rose no more'] if log.last_epoch < log.max_epochs else []),
         f'AP {metrics.get("AP", 0.0):.1f}, AP50 {metrics.get("AP50", 0.0):.1f} after epoch {best} of {log.max_epochs}, '
         'the best on the validation images',
+        *shown,
         f'  checkpoint: {checkpoint}',
         f'  config:     {config}',
         f'  report:     {report}',

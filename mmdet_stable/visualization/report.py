@@ -15,6 +15,7 @@ from mmdet_stable.evaluation.comparison import decisive_differences
 from mmdet_stable.evaluation.curves import read_curves
 from mmdet_stable.evaluation.detections import Boxes, right_and_found
 from mmdet_stable.evaluation.examination import Examination, examine
+from mmdet_stable.evaluation.operating_point import OperatingPoint, best_operating_point
 from mmdet_stable.evaluation.pair_quality import correlation
 from mmdet_stable.versions import __version__
 
@@ -28,13 +29,27 @@ NUM_EXAMPLES = 6  # half of them with errors, half without, where there are such
 SHOWN_OF_ENVIRONMENT = ('Python', 'PyTorch', 'MMCV', 'MMEngine', 'MMDetection', 'GPU 0')
 
 
+class Report(NamedTuple):
+    """What is known after a report was written.
+
+    Attributes:
+        remarks: on trainings that were left out.
+        points: of each checkpoint that was looked into, where its detections have the best F1, if it finds anything.
+    """
+
+    remarks: List[str]
+    points: Dict[Path, OperatingPoint]
+
+
 class Examined(NamedTuple):
-    """A training, the weights that were looked into, their model, and what was found out about it."""
+    """A training, the weights that were looked into, their model, what was found out about it, and the score from which
+    on its detections are shown."""
 
     log: RunLog
     checkpoint: Path
     subject: Subject
     results: Examination
+    score_threshold: float
 
 
 def write_report(
@@ -42,9 +57,9 @@ def write_report(
     path: Path,
     device: str = 'cpu',
     num_images: int = 20,
-    score_threshold: float = 0.3,
+    score_threshold: Optional[float] = None,
     best: bool = False,
-) -> List[str]:
+) -> Report:
     """Evaluate trainings and write the page.
 
     Trainings of one config are seeds of one curve; all else is measured on the one of the lowest seed.
@@ -54,11 +69,11 @@ def write_report(
         path: of the page.
         device: where models run.
         num_images: how many images to look at for unstable scores and alignment.
-        score_threshold: lowest score of the detections that are drawn.
+        score_threshold: lowest score of the detections that are drawn; for each model that of the best F1, for None.
         best: look into the checkpoint that ``save_best`` kept, where there is one, instead of the last.
 
     Returns:
-        Remarks on trainings that were left out.
+        Remarks, and the scores of the best F1.
 
     Raises:
         FileNotFoundError: if a folder does not exist.
@@ -66,11 +81,16 @@ def write_report(
     """
     logs, remarks = find_runs(work_dirs)
     curves, more = read_curves(logs, 'AP', {log.stem: log.stem for log in logs})
-    examined = []
+    examined, points = [], {}
     for log, checkpoint in first_seeds(logs, best):
         cfg = copy.deepcopy(log.cfg)  # mmdet writes into it
         subject = load_subject(log.stem, cfg, checkpoint, device)
-        examined.append(Examined(log, checkpoint, subject, examine(subject, num_images)))
+        results = examine(subject, num_images)
+        point = best_operating_point(results.images.values())
+        if point is not None:
+            points[checkpoint] = point
+        threshold = score_threshold if score_threshold is not None else point.score_threshold if point else 0.0
+        examined.append(Examined(log, checkpoint, subject, results, threshold))
     if not examined:
         raise ValueError(f'{", ".join(map(str, work_dirs))}: no training that was validated and has a checkpoint')
     if len({tuple(one.subject.dataset.metainfo['classes']) for one in examined}) > 1:
@@ -80,13 +100,13 @@ def write_report(
         overview(examined, curves),
         per_class(examined),
         matching(examined, num_images),
-        examples(examined, score_threshold),
+        examples(examined),
         settings(examined),
         environment(),
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html.page('Training report', sections), encoding='utf-8')
-    return remarks + more
+    return Report(remarks + more, points)
 
 
 def first_seeds(logs: Sequence[RunLog], best: bool) -> List[Tuple[RunLog, Path]]:
@@ -154,10 +174,10 @@ def matching(examined: Sequence[Examined], num_images: int) -> str:
     )
 
 
-def examples(examined: Sequence[Examined], score_threshold: float) -> str:
+def examples(examined: Sequence[Examined]) -> str:
     """Images with most errors, and some without, of all models together."""
     found = [
-        {path: detected.above(score_threshold) for path, (_, detected) in one.results.images.items()}
+        {path: detected.above(one.score_threshold) for path, (_, detected) in one.results.images.items()}
         for one in examined
     ]
     truths = {path: truth for path, (truth, _) in examined[0].results.images.items() if all(path in f for f in found)}
@@ -173,10 +193,11 @@ def examples(examined: Sequence[Examined], score_threshold: float) -> str:
             pictures.append(html.picture(inlined(draw), f'{one.subject.name}: {missed} missed, {wrong} wrong'))
         entries.append((Path(path).name, pictures))
     with_errors = sum(any(map(any, counts)) for counts in errors.values())
+    thresholds = ', '.join(f'{one.score_threshold:g} ({one.subject.name})' for one in examined)
     explained = (
-        f'{with_errors} of {len(truths)} test images have errors, counting boxes of a score of {score_threshold} or '
-        f'more: a wrong box (\N{BALLOT X}, red) has no object of its class with an IoU of 0.5 that no better box has; '
-        'an object without a right box (green) is missed (dashed). Shown are those with most errors, then those with '
+        f'{with_errors} of {len(truths)} test images have errors, counting boxes from a score of {thresholds} on: a '
+        'wrong box (\N{BALLOT X}, red) has no object of its class with an IoU of 0.5 that no better box has; an '
+        'object without a right box (green) is missed (dashed). Shown are those with most errors, then those with '
         'most objects and none.'
     )
     return html.section('Detections', html.paragraph(explained), html.examples(entries))

@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 
 import mmdet_stable
 from mmdet_stable.__main__ import main
+from mmdet_stable.evaluation.operating_point import OperatingPoint, keep_operating_point
 from mmdet_stable.inference import drawings
 from mmdet_stable.inference.coco_results import CocoResults
 from mmdet_stable.inference.drawings import Drawings
@@ -64,6 +65,23 @@ def test_pictures_and_folders(model, scene, capsys):
     output = capsys.readouterr().out
     assert f'{paths[0]}: ' in output and 'pictures 3, detections 90 with a score of at least 0.01' in output
     assert 'pictures per second: ' in output and f'written: {out / "predictions.json"} and {out / "drawings"}' in output
+
+
+def test_the_threshold_that_suits_the_model(model, scene, capsys):
+    """What `train` keeps beside a checkpoint is the default; nothing else is said, not by libraries either."""
+    point, kept = OperatingPoint(0.0125, 0.5, 0.5), model / 'score_threshold.json'
+    keep_operating_point(point, model / 'epoch_1.pth')
+    try:
+        assert predict(model, scene / 'shots', '--out', scene / 'out') == 0
+        assert mmdet_stable.load(model, device='cpu').operating_point == point
+    finally:
+        kept.unlink()
+    output = capsys.readouterr()
+    assert 'with a score of at least 0.0125' in output.out and 'Warning' not in output.err
+    scores = [entry['score'] for entry in COCO(str(scene / 'out' / 'predictions.json')).dataset['annotations']]
+    assert min(scores) >= 0.0125
+    assert predict(model, scene / 'shots', '--out', scene / 'out') == 0
+    assert 'with a score of at least 0.3' in capsys.readouterr().out
 
 
 def test_bad_files_are_listed_at_the_end(model, scene, capsys):

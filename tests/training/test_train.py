@@ -14,9 +14,11 @@ import mmdet_stable
 from mmdet_stable.__main__ import main
 from mmdet_stable.datasets.folder import data_statistics, read_data
 from mmdet_stable.engine.config_checks import unknown_keys
+from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operating_point
 from mmdet_stable.training.config_file import config_text, own_path, starting_point
 from mmdet_stable.training.hardware import this_machine
 from mmdet_stable.training.plan import Wishes, make_plan
+from mmdet_stable.visualization.report import write_report
 from tests.datasets.layouts import coco_scenes, voc_scenes, yolo_scenes
 from tests.tools.command_line import run
 
@@ -27,6 +29,7 @@ SMALL = {
     'model.neck.in_channels': [16, 32, 64],
 }
 OPTIONS = ['--image-size', '96', '--queries', '20', '--batch-size', '2', '--workers', '0']
+POINT = OperatingPoint(0.25, 0.8, 0.6)
 SETTINGS = dict(image_size=96, queries=20, batch_size=2, workers=0, backbone='resnet18_scratch')
 
 
@@ -118,11 +121,20 @@ def test_fine_tuning_a_checkpoint_with_its_config(trained, scenes, tmp_path):
     assert 'Kept: 0, 1, 2, 4, 5, 6, 7, 8, 9' in log
 
 
-def test_stopping_early_and_averaging(scenes, tmp_path, capsys):
+def test_stopping_early_and_averaging(scenes, tmp_path, monkeypatch, capsys):
     """AP is 0 from the first epoch to the last: the learning rate drops after the second, the third is the last."""
+
+    def finding(work_dirs, path, *arguments, **settings):
+        written = write_report(work_dirs, path, *arguments, **settings)
+        return written._replace(points={tmp_path / 'w' / 'best_coco_bbox_mAP_epoch_1.pth': POINT})
+
+    monkeypatch.setattr('mmdet_stable.training.run.write_report', finding)
     arguments = ['train', str(scenes), '--work-dir', str(tmp_path / 'w'), '--epochs', '9', '--patience', '1']
     assert main([*arguments, '--average', 'ema', *options(**{'test_cfg.max_per_img': 1})]) == 0
-    assert 'stopped after epoch 3: AP rose no more' in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert 'stopped after epoch 3: AP rose no more' in output and 'loading annotations' not in output
+    assert 'from a score of 0.25 on, which `predict` shows, 80% of the boxes are right, and 60% of' in output
+    assert kept_operating_point(tmp_path / 'w' / 'best_coco_bbox_mAP_epoch_1.pth') == POINT
     lines = map(json.loads, next((tmp_path / 'w').glob('*/vis_data/scalars.json')).read_text().splitlines())
     rates = {line['epoch']: line['lr'] for line in lines if 'epoch' in line}
     assert rates[3] == pytest.approx(0.1 * rates[2]) and 4 not in rates

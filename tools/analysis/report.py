@@ -25,7 +25,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work_dirs', nargs='+', type=Path, help='folders with trainings, at any depth')
     parser.add_argument('--num-images', type=int, default=20, help='for unstable scores and alignment')
-    parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score of a box that is shown')
+    parser.add_argument('--score-thr', type=float, help='lowest score of a box that is shown; default: of the best F1')
     parser.add_argument('--best', action='store_true', help='look into the best checkpoint, where one was kept')
     parser.add_argument('--device', default=get_device())
     add_out(parser, 'report.html', 'the page')
@@ -34,7 +34,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if find_runs(args.work_dirs)[0]:
         require_trust(args.work_dirs, args.trust)
     out = output_path(args)
-    remarks = write_report(args.work_dirs, out, args.device, args.num_images, args.score_thr, args.best)
+    remarks = write_report(args.work_dirs, out, args.device, args.num_images, args.score_thr, args.best).remarks
     print('\n'.join(remarks), end='\n' if remarks else '', file=sys.stderr)
     print(f'report: {out}')
 
