@@ -63,6 +63,7 @@ def train(
     workers: Optional[int] = None,
     backbone: Optional[str] = None,
     weights: Optional[str] = None,
+    layer_decay: Optional[float] = None,
     time: Optional[str] = None,
     resume: bool = False,
     seed: int = 60,
@@ -81,6 +82,7 @@ def train(
         queries: object queries.
         backbone: a name of :data:`mmdet_stable.training.backbones.BACKBONES`.
         weights: published weights by name, or a checkpoint with its config beside it; they decide the model.
+        layer_decay: factor by which learning rates of the backbone fall from layer to layer; 1 for none.
         time: what training and report may take, e.g. ``'30m'``; decides the number of epochs.
         resume: go on with the training in the work dir, as its config says; only ``cfg_options`` count then.
         work_dir: default ``work_dirs/NAME``, for the data's name.
@@ -91,7 +93,7 @@ def train(
         FileExistsError: if the work dir has a training, and this one is not to resume it.
     """
     begun = clock.monotonic()
-    wishes = Wishes(size, image_size, queries, batch_size, epochs, lr, workers, backbone, weights)
+    wishes = Wishes(size, image_size, queries, batch_size, epochs, lr, workers, backbone, weights, layer_decay)
     sources = [data] if isinstance(data, (str, Path)) else list(data)
     folder = Path(work_dir) if work_dir is not None else Path('work_dirs') / data_name(Path(sources[0]))
     folder = folder.resolve()
