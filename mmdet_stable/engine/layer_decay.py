@@ -21,9 +21,9 @@ def blocks_of(backbone: nn.Module) -> List[str]:
 def layers_of(backbone: nn.Module) -> Tuple[Dict[str, int], int]:
     """The layer of each parameter, by name, and the number of layers.
 
-    Layers are those of :func:`blocks_of`, counted from 1, as vision transformers of timm, and Swin of timm and of mmdet,
-    have them. What comes before the first one is layer 0: patches, position embeddings, tokens. What lies between two
-    is of the former, what comes after the last one of the next.
+    Layers are those of :func:`blocks_of`, counted from 1, as vision transformers of timm, and Swin of timm and of
+    mmdet, have them. What comes before the first one is layer 0: patches, position embeddings, tokens. What lies
+    between two is of the former, what comes after the last one of the next.
 
     Raises:
         ValueError: for a backbone without such lists.
@@ -52,14 +52,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's constructor, with rates of the backbone that fall layer by layer.
 
     The rate of a backbone's parameter is what mmengine's other options make of it, as ``custom_keys.backbone.lr_mult``,
-    times ``layer_decay_rate ** (num_layers + 1 - layer)``; :func:`layers_of` counts layers. There is no weight decay on the
-    backbone's norms, biases and other vectors, position embeddings and tokens. The rest of the detector is left to
+    times ``layer_decay_rate ** (num_layers + 1 - layer)``; :func:`layers_of` counts layers. There is no weight decay on
+    the backbone's norms, biases and other vectors, position embeddings and tokens. The rest of the detector is left to
     mmengine's options.
 
     Args:
         optim_wrapper_cfg: as in mmengine.
-        paramwise_cfg: as in mmengine, with ``layer_decay_rate`` above 0 and at most 1, and optionally ``num_layers``, which
-            must then be the backbone's.
+        paramwise_cfg: as in mmengine, with ``layer_decay_rate`` above 0 and at most 1, and optionally ``num_layers``,
+            which must then be the backbone's.
 
     Raises:
         ValueError: for other rates, a backbone without layers or with another number of them.
@@ -95,8 +95,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         backbone = getattr(model, 'backbone', None)
         if backbone is None:
             raise ValueError(
-                f'{type(model).__name__} has no backbone for optim_wrapper.paramwise_cfg.layer_decay_rate; take it out, '
-                'with optim_wrapper.constructor'
+                f'{type(model).__name__} has no backbone for optim_wrapper.paramwise_cfg.layer_decay_rate; take it '
+                'out, with optim_wrapper.constructor'
             )
         layers, num_layers = layers_of(backbone)
         wanted = self.paramwise_cfg.get('num_layers', num_layers)

@@ -63,7 +63,7 @@ def timm_backbone(model: TimmModel) -> Backbone:
         settings['strides'] = model.strides
         neck = dict(_delete_=True, type='SimpleFeaturePyramid', in_channels=model.channels[0], out_channels=256)
         neck.update(scales=model.scales, num_outs=4)
-    preprocessor = dict(mean=model.mean, std=model.std)
+    preprocessor: dict = dict(mean=model.mean, std=model.std)
     if model.divisor > 1:
         preprocessor['pad_size_divisor'] = model.divisor
     return Backbone(

@@ -167,7 +167,7 @@ def model_lines(plan: Plan, data: FoundData, why: Mapping[str, str]) -> list:
 
 
 def optimizer_settings(plan: Plan) -> dict:
-    """Learning rate; a backbone of random weights learns at the full one, one whose rates fall layer by layer up to it."""
+    """Learning rates: the full one for a backbone of random weights, by layer for one whose rates decay."""
     settings: dict = dict(optimizer=dict(lr=plan.lr))
     if plan.backbone is not None and plan.layer_decay < 1:
         settings['constructor'] = 'LayerDecayOptimWrapperConstructor'

@@ -116,19 +116,19 @@ def test_swin():
 
 @pytest.mark.parametrize('rate', [0, -0.5, 1.1, None, '0.7', True, float('nan')])
 def test_wrong_rates(rate):
-    with pytest.raises(ValueError, match='paramwise_cfg.layer_decay_rate=.* must be above 0 and at most 1'):
+    with pytest.raises(ValueError, match=r'paramwise_cfg.layer_decay_rate=.* must be above 0 and at most 1'):
         optimizer(Detector(FeatureGetter('vit')), layer_decay_rate=rate)
 
 
 def test_models_that_do_not_fit():
     vit = Detector(FeatureGetter('vit'))
-    with pytest.raises(ValueError, match='num_layers=12: FeatureGetter has 2 layers; write that number, or leave it'):
+    with pytest.raises(ValueError, match=r'num_layers=12: FeatureGetter has 2 layers; write that number, or leave it'):
         optimizer(vit, layer_decay_rate=0.7, num_layers=12)
-    with pytest.raises(ValueError, match='Sequential has no layers for optim_wrapper.paramwise_cfg.layer_decay_rate'):
+    with pytest.raises(ValueError, match=r'Sequential has no layers for optim_wrapper.paramwise_cfg.layer_decay_rate'):
         optimizer(Detector(nn.Sequential(nn.Linear(8, 8))), layer_decay_rate=0.7)
-    with pytest.raises(ValueError, match='Linear has no backbone for optim_wrapper.paramwise_cfg.layer_decay_rate'):
+    with pytest.raises(ValueError, match=r'Linear has no backbone for optim_wrapper.paramwise_cfg.layer_decay_rate'):
         optimizer(nn.Linear(8, 8), layer_decay_rate=0.7)
-    with pytest.raises(ValueError, match='optim_wrapper.optimizer.lr=None: .*needs a learning rate'):
+    with pytest.raises(ValueError, match=r'optim_wrapper.optimizer.lr=None: .*needs a learning rate'):
         optimizer(vit, lr=None, layer_decay_rate=0.7)
     with pytest.raises(ValueError, match='layer_decay_rate=None'):
         optimizer(vit)

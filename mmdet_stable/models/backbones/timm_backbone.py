@@ -55,9 +55,9 @@ class TimmBackbone(NormEvalBackbone):
     """A model of timm without its classifier.
 
     Plain vision transformers have one stride, that of their patches: ``strides=(16,)``, with a
-    :class:`~mmdet_stable.models.necks.SimpleFeaturePyramid` as neck, and mostly ``dynamic_img_size=True``, with which timm
-    interpolates position embeddings to the grid of each batch. timm leaves out class and register tokens and the final
-    norm. Images must be padded to whole patches: ``model.data_preprocessor.pad_size_divisor``.
+    :class:`~mmdet_stable.models.necks.SimpleFeaturePyramid` as neck, and mostly ``dynamic_img_size=True``, with which
+    timm interpolates position embeddings to the grid of each batch. timm leaves out class and register tokens and the
+    final norm. Images must be padded to whole patches: ``model.data_preprocessor.pad_size_divisor``.
 
     Args:
         name: as ``timm.create_model`` takes it.
@@ -89,7 +89,7 @@ class TimmBackbone(NormEvalBackbone):
         self.norm_eval = norm_eval
 
     def init_weights(self) -> None:
-        """Load timm's weights, or leave its own random ones, which mmengine's walk through the modules would begin anew."""
+        """Load timm's weights, or leave its random ones, which mmengine's walk through the modules would begin anew."""
         if self.pretrained:
             weights = import_timm().create_model(self.name, pretrained=True, features_only=True, **self.settings)
             self.model.load_state_dict(weights.state_dict())

@@ -1,6 +1,6 @@
 """Feature maps of several strides from the one map of a plain vision transformer."""
 
-from typing import List, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Tuple
 
 import torch.nn.functional as F
 from mmdet.registry import MODELS
@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 SCALES = (4.0, 2.0, 1.0, 0.5)
+XAVIER = dict(type='Xavier', layer='Conv2d', distribution='uniform')
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -32,14 +33,15 @@ def resampling(channels: int, scale: float) -> Tuple[List[nn.Module], int]:
 class SimpleFeaturePyramid(BaseModule):
     """The neck of ViTDet: each level is made from the backbone's last map alone.
 
-    A level is the map, enlarged by one or two deconvolutions, as it is, or pooled, and then convolved, 1x1 and 3x3, each
-    followed by a layer norm over channels. Levels beyond those of ``scales`` are the last one, subsampled by 2.
+    A level is the map, enlarged by one or two deconvolutions, as it is, or pooled, and then convolved, 1x1 and 3x3,
+    each followed by a layer norm over channels. Levels beyond those of ``scales`` are the last one, subsampled by 2.
 
     Args:
         in_channels: C of the backbone's map.
         out_channels: of every level.
-        scales: size of each level relative to the map, largest first: some of 4, 2, 1 and 0.5. For a patch size of 16, 2, 1
-            and 0.5 are strides 8, 16 and 32. The map's height and width must be even where 0.5 is among them.
+        scales: size of each level relative to the map, largest first: some of 4, 2, 1 and 0.5. For patches of 16
+            pixels, 2, 1 and 0.5 are strides 8, 16 and 32. Where 0.5 is among them, a last odd row or column is lost to
+            that level; ``model.data_preprocessor.pad_size_divisor`` of two patches prevents it.
         num_outs: levels in all.
 
     Raises:
@@ -54,7 +56,7 @@ class SimpleFeaturePyramid(BaseModule):
         out_channels: int = 256,
         scales: Sequence[float] = (2, 1, 0.5),
         num_outs: int = 4,
-        init_cfg: Union[dict, None] = dict(type='Xavier', layer='Conv2d', distribution='uniform'),
+        init_cfg: Optional[dict] = XAVIER,
     ) -> None:
         super().__init__(init_cfg)
         if not scales or not set(scales) <= set(SCALES) or list(scales) != sorted(set(scales), reverse=True):
