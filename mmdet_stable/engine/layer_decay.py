@@ -76,9 +76,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'{key}.layer_decay_rate={rate!r} must be above 0 and at most 1; 0.7 is usual for 12 layers'
             )
         if not isinstance(self.base_lr, (int, float)):
-            raise ValueError(
-                f'optim_wrapper.optimizer.lr={self.base_lr!r}: {key}.layer_decay_rate needs a learning rate'
-            )
+            raise ValueError(f'optim_wrapper.optimizer.lr={self.base_lr!r}: {key}.layer_decay_rate needs a number')
 
     def add_params(
         self,

@@ -9,10 +9,8 @@ from mmdet_stable.models.backbones.timm_backbone import feature_places, import_t
 
 STRIDES = (8, 16, 32)
 SCALES = {8: (1, 0.5), 14: (2, 1, 0.5), 16: (2, 1, 0.5), 32: (4, 2, 1)}  # of the pyramid, by the side of a patch
-FREE_SIZE: Tuple[dict, ...] = (
-    {},
-    dict(dynamic_img_size=True),
-)  # settings with which a model takes images of any size, simplest first
+# Settings with which a model takes images of any size, simplest first.
+FREE_SIZE: Tuple[dict, ...] = ({}, dict(dynamic_img_size=True))
 CELLS = (3, 5)  # height and width, in cells of the coarsest features, of the image that a model is tried with
 
 
