@@ -128,7 +128,7 @@ def test_models_that_do_not_fit():
         optimizer(Detector(nn.Sequential(nn.Linear(8, 8))), layer_decay_rate=0.7)
     with pytest.raises(ValueError, match=r'Linear has no backbone for optim_wrapper.paramwise_cfg.layer_decay_rate'):
         optimizer(nn.Linear(8, 8), layer_decay_rate=0.7)
-    with pytest.raises(ValueError, match=r'optim_wrapper.optimizer.lr=None: .*needs a learning rate'):
+    with pytest.raises(ValueError, match=r'optim_wrapper.optimizer.lr=None: .*needs a number'):
         optimizer(vit, lr=None, layer_decay_rate=0.7)
     with pytest.raises(ValueError, match='layer_decay_rate=None'):
         optimizer(vit)
