@@ -40,4 +40,4 @@ def test_training(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr('timm.create_model', offline)
     detector = mmdet_stable.load(trained.work_dir, device='cpu')
     picture = torch.randint(0, 255, (90, 121, 3), dtype=torch.uint8).numpy()
-    assert len(detector.predict(picture).samples) == 1
+    assert len(detector.predict([picture])) == 1
