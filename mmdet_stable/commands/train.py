@@ -10,7 +10,7 @@ from mmengine.config import DictAction
 
 HELP = 'train a detector on a folder of images'
 OPTIONS = (
-    *('size', 'image_size', 'queries', 'batch_size', 'epochs', 'lr', 'workers', 'backbone', 'weights'),
+    *('size', 'image_size', 'queries', 'batch_size', 'epochs', 'lr', 'workers', 'backbone', 'weights', 'layer_decay'),
     *('average', 'patience', 'time', 'resume', 'seed', 'work_dir', 'cfg_options'),
 )
 
@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--workers', type=int, help='processes that load images')
     parser.add_argument(
         '--backbone', metavar='NAME', help='e.g. efficientnet_lite0, resnet50, swin_l, timm:convnext_tiny'
+    )
+    parser.add_argument(
+        '--layer-decay',
+        type=float,
+        metavar='FACTOR',
+        help='by which learning rates of the backbone fall from layer to layer; default: 0.7 to 0.9 for a plain vision '
+        'transformer, else 1, which is none',
     )
     parser.add_argument(
         '--weights', metavar='NAME|FILE', help='detector to fine-tune: published, by name, or a checkpoint of ours'

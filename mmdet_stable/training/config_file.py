@@ -14,6 +14,7 @@ from .plan import JITTER, SIZES, Plan, PlanError, steps_per_epoch
 
 WARM_UP = 100  # steps, or a tenth of all
 DROP_AT = 5 / 6  # of the epochs, after which the learning rate drops
+VIT_LR = 1e-4  # ViTDet's, for the last layer of a backbone whose learning rates fall layer by layer
 VALIDATIONS = 10  # about as many in a training
 EMA_SPAN = 0.1  # of the steps, over which weights are averaged
 SWA_BEGIN = 2 / 3  # of the epochs, after which weights are averaged
@@ -107,6 +108,7 @@ def config_text(
         *model_lines(plan, data, why),
         '',
         why['learning rate'],
+        *([why['layer decay']] if 'layer decay' in why else []),
         f'optim_wrapper = {as_dict(optimizer_settings(plan))}',
         why['epochs'],
         f'train_cfg = dict(max_epochs={plan.epochs}, val_interval={interval})',
@@ -195,9 +197,16 @@ def model_lines(plan: Plan, data: FoundData, why: Mapping[str, str]) -> list:
 
 
 def optimizer_settings(plan: Plan) -> dict:
-    """Learning rate; a backbone of random weights learns at the full one."""
+    """Learning rates: the full one for a backbone of random weights, by layer for one whose rates decay."""
     settings: dict = dict(optimizer=dict(lr=plan.lr))
-    if plan.backbone is not None and not plan.backbone.pretrained:
+    if plan.backbone is not None and plan.layer_decay < 1:
+        settings['constructor'] = 'LayerDecayOptimWrapperConstructor'
+        settings['paramwise_cfg'] = dict(
+            layer_decay_rate=plan.layer_decay,
+            num_layers=plan.backbone.layers,
+            custom_keys=dict(_delete_=True, backbone=dict(lr_mult=min(round(VIT_LR / plan.lr, 4), 1.0))),
+        )
+    elif plan.backbone is not None and not plan.backbone.pretrained:
         settings['paramwise_cfg'] = dict(norm_decay_mult=None, custom_keys=dict(backbone=dict(lr_mult=1.0)))
     return settings
 

@@ -49,6 +49,7 @@ AVERAGES = {
     'swa': 'the mean of the weights of the last third of the epochs; validated and kept',
     'none': 'the weights as they are',
 }
+LAYER_DECAY = ((12, 0.7), (24, 0.8), (32, 0.9))  # up to so many layers: ViTDet's for ViT-B, -L and -H
 GIB_PER_MEGAPIXEL = dict(tiny=2.0, small=2.5, base=4.3, large=9.0)  # estimates; base from 8.3 GiB for 2 images
 
 
@@ -70,6 +71,7 @@ class Wishes(NamedTuple):
     weights: Optional[str] = None
     average: Optional[str] = None
     patience: Optional[int] = None
+    layer_decay: Optional[float] = None
 
 
 class Decision(NamedTuple):
@@ -94,6 +96,7 @@ class Plan(NamedTuple):
         average: of weights: ``'ema'``, ``'swa'`` or ``'none'``.
         patience: validations without a better AP before the learning rate drops, and again before training stops;
             None for training to the end.
+        layer_decay: by which learning rates of the backbone fall from layer to layer; 1 for not at all.
         decisions: one for each of the above, by name.
     """
 
@@ -109,6 +112,7 @@ class Plan(NamedTuple):
     weights: Optional[str]
     average: str
     patience: Optional[int]
+    layer_decay: float
     decisions: Dict[str, Decision]
 
     def with_epochs(self, epochs: int, reason: str) -> 'Plan':
@@ -135,6 +139,7 @@ def make_plan(data: DataStatistics, hardware: Hardware, wishes: Wishes, has_pret
     batch_size = choose_batch_size(size, data, image_size, hardware, wishes, found)
     epochs = choose_epochs(data, batch_size, backbone is None or backbone.pretrained, wishes, found)
     lr = choose_lr(size, batch_size, wishes, found)
+    layer_decay = choose_layer_decay(backbone, wishes, found)
     workers = choose_workers(hardware, wishes, found)
     flip = choose_flip(data, found)
     average = choose_average(wishes, found)
@@ -143,6 +148,7 @@ def make_plan(data: DataStatistics, hardware: Hardware, wishes: Wishes, has_pret
         weights=wishes.weights,
         average=average,
         patience=wishes.patience,
+        layer_decay=layer_decay,
         decisions={decision.what: decision for decision in found},
     )
 
@@ -155,6 +161,8 @@ def check_wishes(wishes: Wishes) -> None:
         value = getattr(wishes, name)
         if value is not None and not value > 0:
             raise PlanError(f'{name}={value} must be above 0')
+    if wishes.layer_decay is not None and not 0 < wishes.layer_decay <= 1:
+        raise PlanError(f'layer_decay={wishes.layer_decay} must be above 0 and at most 1, which is no decay')
     if wishes.image_size is not None and wishes.image_size < 64:
         raise PlanError(
             f'image_size={wishes.image_size}: at least 64 pixels are needed, a cell of the coarsest features'
@@ -162,7 +170,7 @@ def check_wishes(wishes: Wishes) -> None:
     if wishes.workers is not None and wishes.workers < 0:
         raise PlanError(f'workers={wishes.workers} must be 0 or more; 0 loads images in the training process')
     if wishes.weights:
-        decided = [name for name in ('size', 'backbone', 'queries') if getattr(wishes, name) is not None]
+        decided = [name for name in ('size', 'backbone', 'queries', 'layer_decay') if getattr(wishes, name) is not None]
         if decided:
             raise PlanError(f'weights={wishes.weights} decide the model; leave out {", ".join(decided)}')
 
@@ -307,6 +315,22 @@ def choose_lr(size: str, batch_size: int, wishes: Wishes, found: List[Decision])
     reason = f'{base.lr:g} for a batch of {base.lr_batch}, by the square root of the batch'
     found.append(Decision('learning rate', f'{lr:g}', reason))
     return lr
+
+
+def choose_layer_decay(backbone: Optional[Backbone], wishes: Wishes, found: List[Decision]) -> float:
+    """As ViTDet for a plain vision transformer, whose first layers are to keep what they know; none for others."""
+    if wishes.layer_decay is not None:
+        if backbone is None or not backbone.layers:
+            name = backbone.name if backbone else wishes.weights
+            raise PlanError(f'layer_decay={wishes.layer_decay}: {name} has no transformer layers; leave it out')
+        rate, reason = wishes.layer_decay, 'as asked for'
+    elif backbone is not None and backbone.plain:
+        rate = next((rate for layers, rate in LAYER_DECAY if backbone.layers <= layers), LAYER_DECAY[-1][1])
+        reason = f'for the {backbone.layers} layers of a plain vision transformer, as ViTDet'
+    else:
+        return 1.0
+    found.append(Decision('layer decay', f'{rate:g}', reason))
+    return rate
 
 
 def choose_workers(hardware: Hardware, wishes: Wishes, found: List[Decision]) -> int:

@@ -65,6 +65,7 @@ def train(
     weights: Optional[str] = None,
     average: Optional[str] = None,
     patience: Optional[int] = None,
+    layer_decay: Optional[float] = None,
     time: Optional[str] = None,
     resume: bool = False,
     seed: int = 60,
@@ -87,6 +88,7 @@ def train(
             of the steps, ``'swa'``, the mean over the last third of the epochs, or ``'none'``, the default.
         patience: after so many validations without a better AP, the learning rate drops; after as many more, training
             stops.
+        layer_decay: factor by which learning rates of the backbone fall from layer to layer; 1 for none.
         time: what training and report may take, e.g. ``'30m'``; decides the number of epochs.
         resume: go on with the training in the work dir, as its config says; only ``cfg_options`` count then.
         work_dir: default ``work_dirs/NAME``, for the data's name.
@@ -97,7 +99,9 @@ def train(
         FileExistsError: if the work dir has a training, and this one is not to resume it.
     """
     begun = clock.monotonic()
-    wishes = Wishes(size, image_size, queries, batch_size, epochs, lr, workers, backbone, weights, average, patience)
+    wishes = Wishes(
+        *(size, image_size, queries, batch_size, epochs, lr, workers, backbone, weights, average, patience, layer_decay)
+    )
     sources = [data] if isinstance(data, (str, Path)) else list(data)
     folder = Path(work_dir) if work_dir is not None else Path('work_dirs') / data_name(Path(sources[0]))
     folder = folder.resolve()

@@ -3,6 +3,8 @@
 import pytest
 
 from mmdet_stable.datasets.folder import DataStatistics
+from mmdet_stable.training.backbones import BACKBONES, Backbone
+from mmdet_stable.training.config_file import optimizer_settings
 from mmdet_stable.training.hardware import Hardware, this_machine
 from mmdet_stable.training.measure import Pace, image_side_for, parse_duration, readable
 from mmdet_stable.training.plan import PlanError, Wishes, make_plan, tokens
@@ -115,6 +117,30 @@ def test_weights_decide_the_model():
         plan(weights='dino-r50-12e', size='tiny', queries=10)
 
 
+@pytest.mark.parametrize('layers,expected', [(12, 0.7), (24, 0.8), (32, 0.9), (40, 0.9)])
+def test_layer_decay_of_a_plain_vision_transformer(layers, expected, monkeypatch):
+    vit = Backbone('vit', layers=layers, plain=True)
+    monkeypatch.setitem(BACKBONES, 'vit', vit)
+    made = plan(backbone='vit')
+    assert made.layer_decay == expected
+    assert str(layers) in made.decisions['layer decay'].reason
+    settings = optimizer_settings(made)
+    assert settings['constructor'] == 'LayerDecayOptimWrapperConstructor'
+    rates = dict(_delete_=True, backbone=dict(lr_mult=0.25))  # 1e-4 of 4e-4
+    assert settings['paramwise_cfg'] == dict(layer_decay_rate=expected, num_layers=layers, custom_keys=rates)
+    slow = optimizer_settings(plan(backbone='vit', lr=5e-5))
+    assert slow['paramwise_cfg']['custom_keys']['backbone'] == dict(lr_mult=1.0)
+
+
+def test_layer_decay_as_asked_for(monkeypatch):
+    assert plan().layer_decay == 1 and 'layer decay' not in plan().decisions
+    assert plan(backbone='swin_l').layer_decay == 1 and plan(backbone='swin_l', layer_decay=0.9).layer_decay == 0.9
+    monkeypatch.setitem(BACKBONES, 'vit', Backbone('vit', layers=12, plain=True))
+    made = plan(backbone='vit', layer_decay=1)
+    assert made.decisions['layer decay'].reason == 'as asked for'
+    assert optimizer_settings(made) == dict(optimizer=dict(lr=4e-4))  # the backbone's tenth stands in the base
+
+
 @pytest.mark.parametrize(
     'wishes,problem',
     [
@@ -126,6 +152,9 @@ def test_weights_decide_the_model():
         (dict(patience=0), 'patience=0 must be above 0'),
         (dict(average='mean'), 'averages are ema, swa, none'),
         (dict(backbone='resnet19'), 'backbones are efficientnet_lite0'),
+        (dict(layer_decay=0), 'layer_decay=0 must be above 0 and at most 1'),
+        (dict(layer_decay=0.7), 'layer_decay=0.7: efficientnet_lite0 has no transformer layers; leave it out'),
+        (dict(layer_decay=0.7, weights='dino-r50-12e'), 'decide the model; leave out layer_decay'),
     ],
 )
 def test_wishes_that_make_no_sense(wishes, problem):
