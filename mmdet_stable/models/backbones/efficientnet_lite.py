@@ -2,9 +2,9 @@
 
 from typing import List, Sequence, Tuple
 
-from mmcv.cnn.bricks import Conv2dAdaptivePadding
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from .norm_eval import NormEvalBackbone
 
@@ -25,6 +25,28 @@ def norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
+class SameConv2d(nn.Conv2d):
+    """Square convolution of an odd kernel as TensorFlow pads it: outputs are as many as inputs by stride, rounded up,
+    and where padding is uneven, more of it lies right and below.
+
+    mmcv's ``Conv2dAdaptivePadding`` gives the same. Here, every size of a map is one term of the size of the input, so
+    that torch exports a stack of these for images of any size.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, groups: int = 1) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel, stride, kernel // 2 if stride == 1 else 0, groups=groups, bias=False
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, out_channels, H / stride, W / stride), rounded up."""
+        (kernel, _), (stride, _) = self.kernel_size, self.stride
+        if stride > 1:
+            height, width = ((size + stride - 1) // stride * stride - size + kernel - stride for size in x.shape[2:])
+            x = pad(x, [width // 2, width - width // 2, height // 2, height - height // 2])
+        return super().forward(x)
+
+
 class InvertedResidual(nn.Module):
     """Wide in between: 1x1 convolution to ``expansion`` times the channels, depthwise convolution, 1x1 back.
 
@@ -37,7 +59,7 @@ class InvertedResidual(nn.Module):
         if expansion > 1:
             self._expand_conv = nn.Conv2d(in_channels, width, 1, bias=False)
             self._bn0 = norm(width)
-        self._depthwise_conv = Conv2dAdaptivePadding(width, width, kernel, stride, groups=width, bias=False)
+        self._depthwise_conv = SameConv2d(width, width, kernel, stride, groups=width)
         self._bn1 = norm(width)
         self._project_conv = nn.Conv2d(width, out_channels, 1, bias=False)
         self._bn2 = norm(out_channels)
@@ -84,7 +106,7 @@ class EfficientNetLite(NormEvalBackbone):
                 f'{len(STAGES) - 1}; frozen_stages is their number, or -1'
             )
         self.norm_eval, self.frozen_stages = norm_eval, frozen_stages
-        self._conv_stem = Conv2dAdaptivePadding(3, STEM, 3, 2, bias=False)
+        self._conv_stem = SameConv2d(3, STEM, 3, 2)
         self._bn0 = norm(STEM)
         self.activation = nn.ReLU6(inplace=True)
         self._blocks = nn.ModuleList()

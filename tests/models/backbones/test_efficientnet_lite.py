@@ -5,9 +5,11 @@ import sys
 
 import pytest
 import torch
+from mmcv.cnn.bricks import Conv2dAdaptivePadding
 from mmdet.registry import MODELS
 
 from mmdet_stable.models.backbones import EfficientNetLite
+from mmdet_stable.models.backbones.efficientnet_lite import SameConv2d
 from mmdet_stable.weights import packaged
 
 
@@ -47,6 +49,27 @@ def test_padding_is_tensorflows():
     image = torch.zeros(1, 3, 8, 8)
     image[..., 3:, :] = 1
     assert model._conv_stem(image)[..., 0, 0].abs().max() == 0
+
+
+@pytest.mark.parametrize('kernel, stride', [(3, 1), (3, 2), (5, 1), (5, 2)])
+@pytest.mark.parametrize('size', [(7, 8), (1, 2), (12, 9)])
+def test_convolution_is_mmcvs(kernel, stride, size):
+    ours, theirs = SameConv2d(4, 4, kernel, stride, groups=4), Conv2dAdaptivePadding(4, 4, kernel, stride, groups=4)
+    theirs.load_state_dict(dict(ours.state_dict(), bias=torch.zeros(4)))
+    image = torch.randn(2, 4, *size)
+    torch.testing.assert_close(ours(image), theirs(image))
+
+
+def test_sizes_of_maps_stay_short_when_it_is_exported():
+    """One term of the size of the input each; with several, their number doubles from stride to stride."""
+    model = torch.nn.Sequential(*(SameConv2d(3, 3, 3, 2) for _ in range(3)))
+    vary = torch.export.Dim.DYNAMIC
+    program = torch.export.export(model, (torch.zeros(2, 3, 64, 96),), dynamic_shapes=({2: vary, 3: vary},))
+    (output,) = [node for node in program.graph.nodes if node.op == 'output']
+    for size in output.args[0][0].meta['val'].shape[2:]:
+        assert str(size).count('s') == 1
+    image = torch.rand(2, 3, 97, 131)
+    torch.testing.assert_close(program.module()(image), model(image))
 
 
 def test_every_weight_learns_and_norms_do_not_move():
