@@ -10,8 +10,13 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 import onnx
+import onnx_ir
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnx_ir.passes import common
+from onnxscript.optimizer import fold_constants, inline
+from onnxscript.rewriter import rewrite
+from onnxscript.rewriter.rules.common import fuse_batchnorm_into_conv_rule
 from torch import Tensor
 
 from mmdet_stable.runtime import METADATA
@@ -21,7 +26,18 @@ from .spec import Settings
 
 EXAMPLE = (128, 224)  # height and width at which a model of any size and few queries is traced
 COARSEST = 32  # largest stride of the finest map that a detector of this package has
-IN_HALF = ('Conv', 'MatMul', 'Gemm')
+LARGEST_WEIGHT = 2**26  # numbers; larger ones stay transposed or cut when the file is run
+TIDYING = onnx_ir.passes.Sequential(
+    common.RemoveUnusedNodesPass(),
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    common.LiftSubgraphInitializersToMainGraphPass(),
+    common.DeduplicateInitializersPass(),
+    common.CommonSubexpressionEliminationPass(),
+    common.OutputFixPass(),
+    common.NameFixPass(),
+)
+PRODUCTS = ('Conv', 'MatMul', 'Gemm')
+REARRANGING = ('Transpose', 'Reshape', 'Slice', 'Split', 'Gather')
 
 
 def example(module: ExportableDetector, settings: Settings) -> Tuple[Tensor, ...]:
@@ -79,16 +95,44 @@ def onnx_model(program: torch.export.ExportedProgram, settings: Settings) -> onn
     names = list(program.call_spec.out_spec.context)
     with torch.no_grad(), quiet():
         written = torch.onnx.export(
-            program, dynamo=True, opset_version=settings.opset, output_names=names, verbose=False
+            program, dynamo=True, opset_version=settings.opset, output_names=names, verbose=False, optimize=False
         )
-    assert written is not None
-    model = written.model_proto
+        assert written is not None
+        model = onnx_ir.to_proto(simplified(written.model))
     for info in list(model.graph.value_info):  # names of symbols, hundreds of them, that nobody reads
         model.graph.value_info.remove(info)
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ''
     return in_half_precision(model) if settings.fp16 else model
+
+
+def simplified(model: onnx_ir.Model) -> onnx_ir.Model:
+    """The model without what can be computed now, with batch norms in the convolutions before them.
+
+    ONNX Runtime does more when it loads a file. ``onnxscript.optimizer.optimize`` does more, too, but one of its rules
+    looks at all pairs of nodes, which took most of the time of an export.
+    """
+    inline(model)
+    for node in model.graph:
+        if node.op_type in PRODUCTS:
+            node.name = f'{_weight_of(node)}/{node.name}'
+    limit = LARGEST_WEIGHT
+    fold_constants(model, onnx_shape_inference=True, input_size_limit=limit, output_size_limit=limit)
+    rewrite(model, [fuse_batchnorm_into_conv_rule])
+    return TIDYING(model).model
+
+
+def _weight_of(node: onnx_ir.Node) -> str:
+    """Name of the parameter that a matrix product is with, which folding will hide; empty for none."""
+    for value in node.inputs:
+        source = value.producer() if value is not None else None
+        while source is not None and source.op_type in REARRANGING:
+            value = source.inputs[0]
+            source = value.producer() if value is not None else None
+        if value is not None and value.is_initializer():
+            return value.name or ''
+    return ''
 
 
 def in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -102,7 +146,7 @@ def in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes: List[onnx.NodeProto] = []
     for node in model.graph.node:
         constant = [name for name in node.input if name in weights]
-        if node.op_type not in IN_HALF or not constant:
+        if node.op_type not in PRODUCTS or not constant:
             nodes.append(node)
             continue
         for index, name in enumerate(node.input):
@@ -120,7 +164,7 @@ def in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
                 nodes.append(helper.make_node('Cast', [name], [halves[name]], to=TensorProto.FLOAT16))
             node.input[index] = halves[name]
         output = node.output[0]
-        node.output[0] = f'{output}.half'
+        node.output[0] = halves[output] = f'{output}.half'
         nodes += [node, helper.make_node('Cast', [node.output[0]], [output], to=TensorProto.FLOAT)]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
