@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--padded', action='store_true', help='let pictures of different sizes into one batch')
     parser.add_argument('--fp16', action='store_true', help='half precision in convolutions and matrix products')
+    parser.add_argument(
+        '--int8',
+        type=Path,
+        metavar='FOLDER',
+        help='convolutions and matrix products in 8 bits, calibrated on the pictures of this folder',
+    )
     parser.add_argument('--nms', type=float, metavar='IOU', help='NMS in the graph, 0 for none; default: test_cfg.nms')
     parser.add_argument(
         '--sampling',
@@ -52,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from mmdet_stable.runtime import ModelError, PictureError
 
     size = None if args.size is None else (args.size[0], args.size[1])
-    settings = Settings(size, args.padded, args.sampling, args.fp16, args.nms, args.opset)
+    settings = Settings(size, args.padded, args.sampling, args.fp16, args.nms, args.opset, args.int8)
     evidence = Evidence(args.images, args.ann_file, args.img_dir)
     try:
         source = load(args.config, args.checkpoint, settings, args.cfg_options)

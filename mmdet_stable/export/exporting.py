@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import mmcv
 import numpy as np
@@ -20,12 +20,15 @@ from mmdet_stable import runtime
 from mmdet_stable.runtime import Detector, Prepared, decode
 
 from . import onnx_file
+from .agreement import INT8, Pair, agreement, pairs_of
 from .ap import Scored, aps
 from .errors import ExportError
 from .graph import ExportableDetector
-from .parity import FP16, FP32, Difference, Tolerance, batches, compare, synthetic_pictures
+from .parity import FP16, FP32, batches, compare, synthetic_pictures
+from .quantising import calibration_pictures, evenly, quantised
 from .spec import Settings, metadata_of, pad_divisor
 
+CHECKED_INT8 = 8  # pictures of the calibration on which a quantised file is checked, where no others are given
 RUNTIME_NAME = 'mmdet_stable_runtime.py'
 Outputs = Callable[[np.ndarray, np.ndarray], Dict[str, np.ndarray]]
 
@@ -69,6 +72,8 @@ def load(config: str, checkpoint: str, settings: Settings, changes: Optional[Dic
 
 def source_of(model: Any, cfg: Config, classes: Sequence[str], settings: Settings) -> Source:
     """A detector in evaluation mode with the module to export, which has a copy of it."""
+    if settings.fp16 and settings.int8 is not None:
+        raise ExportError('--fp16 and --int8: a file has one precision, choose one of them')
     if settings.nms is not None:
         head = model.bbox_head
         if not hasattr(head, 'test_cfg') or hasattr(head, 'inference'):
@@ -104,8 +109,20 @@ def export(source: Source, target: str, out: Path, evidence: Evidence, with_runt
 
 
 def _export_onnx(source: Source, path: Path, evidence: Evidence) -> List[str]:
-    program = onnx_file.exported_program(source.module, source.settings)
-    return write_checked(source, onnx_file.onnx_model(program, source.settings), path, evidence)
+    settings = source.settings
+    pictures = calibration_pictures(settings.int8) if settings.int8 else []
+    model = onnx_file.onnx_model(onnx_file.exported_program(source.module, settings), settings)
+    if not pictures:
+        return write_checked(source, model, path, evidence)
+    names = ('images', 'sizes')[: 1 + source.module.padded]
+    prepared = (prepare(source.metadata, decode(path)) for path in pictures)
+    model = quantised(model, (dict(zip(names, runtime.batch_of(source.metadata, [one]))) for one in prepared))
+    source.metadata['calibrated_on'] = len(pictures)
+    evidence = evidence._replace(images=evidence.images or evenly(pictures, CHECKED_INT8))
+    return [
+        f'calibrated on {len(pictures)} pictures of {settings.int8}',
+        *write_checked(source, model, path, evidence),
+    ]
 
 
 def write_checked(source: Source, model: onnx.ModelProto, path: Path, evidence: Evidence) -> List[str]:
@@ -113,24 +130,21 @@ def write_checked(source: Source, model: onnx.ModelProto, path: Path, evidence: 
     onnx_file.write(model, path, source.metadata)
     detector = Detector(path)
     names = detector.outputs
-    tolerance = FP16 if source.settings.fp16 else FP32
 
     def outputs(images: np.ndarray, sizes: np.ndarray) -> Dict[str, np.ndarray]:
         inputs = dict(images=images, sizes=sizes) if source.module.padded else dict(images=images)
         return dict(zip(names, detector.session.run(names, inputs)))
 
-    lines, differences = check(source, outputs, evidence, tolerance)
-    onnx_file.write(
-        onnx_file.without_checks(model), path, {**source.metadata, 'parity': _summary(differences, tolerance)}
-    )
+    lines, parity = (check_agreement if source.settings.int8 else check)(source, outputs, evidence)
+    onnx_file.write(onnx_file.without_checks(model), path, {**source.metadata, 'parity': parity})
     if evidence.ann_file is not None:
-        lines += check_ap(source, Detector(path), evidence, tolerance)
+        lines += check_ap(source, Detector(path), evidence)
     return lines
 
 
 def _export_torch(source: Source, path: Path, evidence: Evidence) -> List[str]:
-    if source.settings.fp16 or evidence.ann_file is not None:
-        raise ExportError('--fp16 and --ann-file are for --to onnx alone')
+    if source.settings.precision != 'float32' or evidence.ann_file is not None:
+        raise ExportError('--fp16, --int8 and --ann-file are for --to onnx alone')
     program = onnx_file.exported_program(source.module, source.settings)
     torch.export.save(program, path.with_suffix('.pt2'), extra_files={'metadata.json': json.dumps(source.metadata)})
     path.with_suffix('.pt2').replace(path)
@@ -141,34 +155,68 @@ def _export_torch(source: Source, path: Path, evidence: Evidence) -> List[str]:
         with torch.no_grad():
             return {name: value.numpy() for name, value in module(*inputs).items()}
 
-    return check(source, outputs, evidence, FP32)[0]
+    return check(source, outputs, evidence)[0]
 
 
-def check(
-    source: Source, outputs: Outputs, evidence: Evidence, allowed: Tolerance
-) -> Tuple[List[str], List[Difference]]:
-    """Compare on pictures of several sizes, alone and in batches.
+def batches_of(source: Source, images: Sequence[Path]) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+    """Inputs of the file, see :func:`mmdet_stable.runtime.batch_of`: pictures, synthetic ones where none are given,
+    alone and in batches."""
+    pictures = [decode(path) for path in images] or synthetic_pictures()
+    prepared = [prepare(source.metadata, picture) for picture in pictures]
+    for inds in batches([part.pixels.shape[:2] for part in prepared], source.module.padded):
+        yield runtime.batch_of(source.metadata, [prepared[index] for index in inds])
+
+
+def check(source: Source, outputs: Outputs, evidence: Evidence) -> Tuple[List[str], Dict[str, Any]]:
+    """Compare query by query, on pictures of several sizes, alone and in batches.
+
+    Returns:
+        the report, and what the file says about it.
 
     Raises:
         ExportError: for differences above the tolerance.
     """
-    pictures = [decode(path) for path in evidence.images] or synthetic_pictures()
-    prepared = [prepare(source.metadata, picture) for picture in pictures]
+    allowed = FP16 if source.settings.fp16 else FP32
     lines, differences, problems = [], [], []
-    for inds in batches([part.pixels.shape[:2] for part in prepared], source.module.padded):
-        images, sizes = runtime.batch_of(source.metadata, [prepared[index] for index in inds])
-        found = outputs(images, sizes)
+    for images, sizes in batches_of(source, evidence.images):
         difference = compare(
-            source.module, source.detector, torch.from_numpy(images), torch.from_numpy(sizes), found, allowed.ties
+            source.module,
+            source.detector,
+            torch.from_numpy(images),
+            torch.from_numpy(sizes),
+            outputs(images, sizes),
+            allowed,
         )
         differences.append(difference)
         lines.append(difference.line())
         problems += [f'{lines[-1]}: {problem}' for problem in difference.problems(allowed)]
     if problems:
         raise ExportError('the file does not compute what the model does:\n  ' + '\n  '.join(problems))
-    what = 'precision of float16' if source.settings.fp16 else 'float32'
-    lines.append(f'within {allowed.boxes} px and {allowed.scores} of the score ({what})')
-    return lines, differences
+    lines.append(
+        f'boxes within {allowed.boxes} of the longer side, scores {allowed.scores} ({source.settings.precision})'
+    )
+    kinds = ('boxes', 'scores', 'ties', 'masks')
+    return lines, dict(
+        checked_on=[[one.batch, one.height, one.width] for one in differences],
+        measured={kind: max(getattr(one, kind) for one in differences) for kind in kinds},
+        allowed=allowed._asdict(),
+    )
+
+
+def check_agreement(source: Source, outputs: Outputs, evidence: Evidence) -> Tuple[List[str], Dict[str, Any]]:
+    """Compare the confident detections, as :func:`check` does for files that compute the same."""
+    pairs: List[Pair] = []
+    checked_on = []
+    for images, sizes in batches_of(source, evidence.images):
+        found = outputs(images, sizes)
+        pairs += pairs_of(source.module, source.detector, torch.from_numpy(images), torch.from_numpy(sizes), found)
+        checked_on.append([len(images), *images.shape[2:]])
+    measured, number = agreement(pairs)
+    line = f'{measured.line()}, of {number} confident detections of the model'
+    problems = measured.problems(INT8)
+    if problems:
+        raise ExportError(f'the file does not see what the model does: {line}:\n  ' + '\n  '.join(problems))
+    return [line], dict(checked_on=checked_on, measured=measured._asdict(), allowed=INT8._asdict())
 
 
 def prepare(metadata: Dict[str, Any], picture: np.ndarray) -> Prepared:
@@ -190,7 +238,7 @@ def prepare(metadata: Dict[str, Any], picture: np.ndarray) -> Prepared:
     return Prepared(pixels, picture.shape[:2])
 
 
-def check_ap(source: Source, detector: Detector, evidence: Evidence, allowed: Tolerance) -> List[str]:
+def check_ap(source: Source, detector: Detector, evidence: Evidence) -> List[str]:
     """AP of the file and of the model on the pictures of an annotation file.
 
     Raises:
@@ -201,16 +249,7 @@ def check_ap(source: Source, detector: Detector, evidence: Evidence, allowed: To
     kind = 'segm' if source.module.has_masks else 'bbox'
     of_file, of_model = aps(scored, detector, source.detector, kind)
     line = f'{kind} AP on {len(scored.ids)} pictures: {of_file:.4f}, of the model {of_model:.4f}'
-    if not abs(of_file - of_model) <= allowed.ap:
-        raise ExportError(f'{line}; allowed are {allowed.ap}')
+    allowed = dict(float32=FP32.ap, float16=FP16.ap, int8=INT8.ap)[source.settings.precision]
+    if not abs(of_file - of_model) <= allowed:
+        raise ExportError(f'{line}; allowed are {allowed}')
     return [line]
-
-
-def _summary(differences: Sequence[Difference], allowed: Tolerance) -> Dict[str, Any]:
-    """What the file says about its check."""
-    kinds = ('boxes', 'scores', 'ties', 'masks')
-    return dict(
-        checked_on=[[one.batch, one.height, one.width] for one in differences],
-        measured={kind: max(getattr(one, kind) for one in differences) for kind in kinds},
-        allowed=allowed._asdict(),
-    )

@@ -1,6 +1,6 @@
 """A detector as a module of tensors: pictures in, detections out."""
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional
 
 import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
@@ -97,13 +97,18 @@ class ExportableDetector(nn.Module):
         features = self.detector.extract_feat(self.normalised(images, outside))
         with choices(self.detector, selection, starts):
             found = last_layer(self.detector, features, outside)
-        if sizes is not None and not self.has_masks:
-            heights, widths = sizes.float().unbind(1)
-        else:
-            ones = found.boxes_cxcywh.new_ones(images.shape[0])
+        best = self.best(found, self.whwh_of(images, sizes))
+        return best._replace(tokens=selection.chosen, starts=starts.found).named()
+
+    def whwh_of(self, images: Tensor, sizes: Optional[Tensor]) -> Tensor:
+        """(B, 1, 4) twice the width and height in pixels by which boxes are normalised: of the pictures, or of the
+        input in MaskDINO and where pictures fill it."""
+        if sizes is None or self.has_masks:
+            ones = torch.ones(images.shape[0], device=images.device)
             heights, widths = ones * images.shape[-2], ones * images.shape[-1]
-        whwh = torch.stack([widths, heights, widths, heights], 1)[:, None]
-        return self.best(found, whwh)._replace(tokens=selection.chosen, starts=starts.found).named()
+        else:
+            heights, widths = sizes.float().unbind(1)
+        return torch.stack([widths, heights, widths, heights], 1)[:, None]
 
     def normalised(self, images: Tensor, outside: Optional[Tensor]) -> Tensor:
         """The network's input, (B, 3, H, W) float32."""
@@ -150,9 +155,3 @@ def outside_of(sizes: Tensor, height: int, width: int) -> Tensor:
 def _taken(values: Tensor, inds: Tensor) -> Tensor:
     """Of values (B, Q, X) those at ``inds`` (B, N)."""
     return values.gather(1, inds[..., None].expand(-1, -1, values.shape[-1]))
-
-
-def example_inputs(padded: bool, batch: int, height: int, width: int) -> Tuple[Tensor, ...]:
-    """Inputs of :meth:`ExportableDetector.forward` of one size."""
-    images = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
-    return (images, torch.tensor([[height, width]] * batch)) if padded else (images,)

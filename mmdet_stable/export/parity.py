@@ -11,9 +11,8 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
-from mmcv.ops import batched_nms
 from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -27,7 +26,7 @@ class Tolerance(NamedTuple):
     """What a file may differ by.
 
     Attributes:
-        boxes: pixels of the input, of any edge.
+        boxes: of any edge, as a share of the longer side of the input.
         scores: from 0 to 1.
         ties: of the largest encoder logit, by how much a chosen token may be worse than one that was not.
         masks: share of the pixels of all masks that lie on the other side.
@@ -41,8 +40,8 @@ class Tolerance(NamedTuple):
     ap: float
 
 
-FP32 = Tolerance(boxes=0.1, scores=1e-3, ties=1e-4, masks=1e-3, ap=1e-3)
-FP16 = Tolerance(boxes=4.0, scores=3e-2, ties=2e-2, masks=2e-2, ap=5e-3)
+FP32 = Tolerance(boxes=1e-4, scores=1e-3, ties=1e-4, masks=1e-3, ap=1e-3)
+FP16 = Tolerance(boxes=3e-3, scores=1e-2, ties=1e-2, masks=1e-2, ap=2e-3)
 
 
 class Difference(NamedTuple):
@@ -59,8 +58,8 @@ class Difference(NamedTuple):
     def line(self) -> str:
         masks = f', masks {self.masks:.1e}' if self.masks else ''
         return (
-            f'{self.batch} x {self.width} x {self.height}: boxes {self.boxes:.2e} px, scores {self.scores:.1e}, '
-            f'ties {self.ties:.1e}{masks}'
+            f'{self.batch} x {self.width} x {self.height}: boxes {self.boxes:.1e} of the longer side, '
+            f'scores {self.scores:.1e}, ties {self.ties:.1e}{masks}'
         )
 
     def problems(self, allowed: Tolerance) -> List[str]:
@@ -105,7 +104,7 @@ def compare(
     images: Tensor,
     sizes: Tensor,
     found: Dict[str, np.ndarray],
-    near_tie: float = FP32.ties,
+    allowed: Tolerance = FP32,
 ) -> Difference:
     """The outputs of a file, those for checks included, beside those of the detector.
 
@@ -114,7 +113,7 @@ def compare(
         detector: the same detector, which samples in its own way.
         images, sizes: see :func:`reference`.
         found: outputs of the file by name.
-        near_tie: see :class:`Tolerance`.
+        allowed: says what is a near tie.
 
     Raises:
         ExportError: for detections that cannot be compared, e.g. the same one twice, or a wrong NMS.
@@ -122,7 +121,7 @@ def compare(
     outputs = {name: torch.from_numpy(values) for name, values in found.items()}
     if not all(value.isfinite().all() for value in outputs.values() if value.is_floating_point()):
         raise ExportError('the file computes numbers that are not finite')
-    selection, starts = TokenSelection(outputs.get('tokens')), StartingBoxes(outputs.get('starts'), near_tie)
+    selection, starts = TokenSelection(outputs.get('tokens')), StartingBoxes(outputs.get('starts'), allowed.ties)
     wanted = reference(detector, images, sizes, selection, starts)
     scores = module.class_scores(wanted.logits)
     queries, labels = outputs['queries'], outputs['labels']
@@ -130,10 +129,7 @@ def compare(
     if any(len(set(row)) < len(row) for row in pairs.tolist()):
         raise ExportError('the file detects a query and class twice')
     expected = scores.flatten(1).gather(1, pairs)
-    if module.has_masks:
-        height, width = images.shape[2:]
-        sizes = torch.tensor([[height, width]] * len(images))
-    whwh = sizes.flip(1).repeat(1, 2)[:, None].float()
+    whwh = module.whwh_of(images, sizes)
     boxes = bbox_cxcywh_to_xyxy(wanted.boxes_cxcywh) * whwh
     if not module.has_masks:
         boxes = boxes.clamp(min=0).minimum(whwh)
@@ -142,25 +138,39 @@ def compare(
     if module.nms is not None and not module.has_masks:
         kept = outputs['scores'] > 0
         for image in range(len(images)):
-            _check_nms(boxes[image], expected[image], labels[image], kept[image], module.nms['iou_threshold'])
+            check_nms(
+                outputs['boxes'][image],
+                expected[image],
+                labels[image],
+                kept[image],
+                module.nms['iou_threshold'],
+                allowed.scores,
+            )
     best = scores.flatten(1).topk(expected.shape[1], 1).values
     missed = (best[:, -1] - expected.amin(1)).clamp(min=0).max().item()
     score = (outputs['scores'] - expected)[kept].abs().max().item()
-    difference = (outputs['boxes'] - boxes).abs().max().item()
+    moved = (outputs['boxes'] - boxes).abs().max().item() / max(images.shape[2:])
     masks = _mask_difference(wanted, queries, outputs['masks']) if module.has_masks else 0.0
     batch, _, height, width = images.shape
-    difference = max(difference, starts.excess * max(height, width))
-    return Difference(batch, height, width, difference, max(score, missed), selection.shortfall(), masks)
+    return Difference(batch, height, width, max(moved, starts.excess), max(score, missed), selection.shortfall(), masks)
 
 
-def _check_nms(boxes: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, threshold: float) -> None:
-    """Raise ``ExportError`` unless mmcv keeps the same boxes, at the threshold or at one that is nearly the same."""
-    for near in (threshold, threshold - 1e-4, threshold + 1e-4):
-        by_mmcv = torch.zeros_like(kept)
-        by_mmcv[batched_nms(boxes, scores, labels, dict(type='nms', iou_threshold=near))[1]] = True
-        if by_mmcv.equal(kept):
-            return
-    raise ExportError(f'NMS of the file keeps {int(kept.sum())} boxes, mmcv {int(by_mmcv.sum())}')
+def check_nms(boxes: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, threshold: float, near: float) -> None:
+    """Raise ``ExportError`` unless greedy NMS keeps these of the boxes: those kept do not overlap each other, and each
+    of the others overlaps a better one that is kept.
+
+    Args:
+        boxes: (N, 4), labels: (N,), and kept: (N,) bool of the file.
+        scores: (N,) of the detector.
+        threshold: IoU from which boxes of a class overlap.
+        near: a box may be better although its score is less by this.
+    """
+    overlaps = bbox_overlaps(boxes, boxes).masked_fill(labels[:, None] != labels, 0).fill_diagonal_(0)
+    if (overlaps[kept][:, kept] > threshold + 1e-4).any():
+        raise ExportError('NMS of the file keeps boxes that overlap')
+    better = kept & (scores >= scores[:, None] - near)
+    if not (kept | ((overlaps > threshold - 1e-4) & better).any(1)).all():
+        raise ExportError('NMS of the file removes boxes that overlap no better one')
 
 
 def _mask_difference(wanted: LastLayer, queries: Tensor, found: Tensor) -> float:

@@ -1,5 +1,6 @@
 """What an exported file says about itself: how pictures are prepared for it, and what its numbers mean."""
 
+from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -26,6 +27,8 @@ class Settings(NamedTuple):
         fp16: whether convolutions and matrix products compute in half precision.
         nms: IoU threshold of a class-wise NMS in the graph; 0 for none; None for what ``test_cfg.nms`` says.
         opset: version of ONNX's operators, from 18 on, which torch writes.
+        int8: a folder of pictures like those to come, by which convolutions and matrix products are quantised; see
+            :mod:`mmdet_stable.export.quantising`. None for no quantisation.
     """
 
     size: Optional[Size] = None
@@ -34,6 +37,14 @@ class Settings(NamedTuple):
     fp16: bool = False
     nms: Optional[float] = None
     opset: int = 18
+    int8: Optional[Path] = None
+
+    @property
+    def precision(self) -> str:
+        """``'float32'``, ``'float16'`` or ``'int8'``."""
+        if self.int8 is not None:
+            return 'int8'
+        return 'float16' if self.fp16 else 'float32'
 
 
 def resize_rule(cfg: Config) -> Dict[str, Any]:
@@ -108,7 +119,7 @@ def metadata_of(module: ExportableDetector, cfg: Config, classes: Sequence[str],
         ),
         score_by_mask=module.has_masks and not head.inference.focus_on_box,
         mask_nms=head.inference.nms['iou_threshold'] if module.has_masks and head.inference.nms else None,
-        fp16=settings.fp16,
+        precision=settings.precision,
         sampling=settings.sampling,
         parity=None,
     )

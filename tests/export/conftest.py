@@ -29,3 +29,11 @@ def families(tmp_path_factory):
 @pytest.fixture(scope='session')
 def dino(families):
     return families('Stable-DINO')
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory):
+    """Config, checkpoint and data of a tiny detector, as files."""
+    from .models import write_trained
+
+    return write_trained(tmp_path_factory.mktemp('trained'))

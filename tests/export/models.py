@@ -1,6 +1,7 @@
 """Tiny detectors of every family, exported once for all tests."""
 
 import copy
+import json
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -8,6 +9,7 @@ import onnx
 import torch
 from mmengine.config import Config, ConfigDict
 
+from mmdet_stable.datasets import write_digit_scenes
 from mmdet_stable.export import Evidence, Settings, Source, source_of
 from mmdet_stable.export.exporting import write_checked
 from mmdet_stable.export.onnx_file import exported_program, in_half_precision, onnx_model
@@ -21,8 +23,11 @@ FAMILIES = {
     'DAB-Deformable-DETR': 'configs/deformable_detr/dab_deformable_detr_r50_12e.py',
     'DN-Deformable-DETR': 'configs/dn_detr/dn_deformable_detr_r50_12e.py',
     'DN-DETR': 'configs/dn_detr/dn_detr_r50_50e.py',
+    'DN-Conditional-DETR': 'tests/export/dn_conditional_detr.py',
     'MaskDINO': 'configs/mask_dino/mask_dino_r50_12e.py',
 }
+# Their flow from level to level is that of all; symbols for the sizes of several maps take most of the time.
+OF_SEVERAL_LEVELS = [FAMILIES[name] for name in ('Stable-DINO', 'Deformable-DETR', 'MaskDINO')]
 CLASSES = tuple('abcdefg')
 ANY_SIZE = Settings()
 
@@ -37,7 +42,7 @@ def tiny_config(config: str, nms: Optional[float] = None) -> Config:
     encoder = model.neck.encoder if 'encoder' in model.neck else model.encoder
     encoder.num_layers = 1
     if model.get('num_feature_levels', 1) > 1:
-        two_levels(model)
+        use_levels(model, 2 if config in OF_SEVERAL_LEVELS else 1)
     model.test_cfg.pop('nms', None)
     if nms is not None:
         model.test_cfg.nms = dict(type='nms', iou_threshold=nms)
@@ -47,13 +52,13 @@ def tiny_config(config: str, nms: Optional[float] = None) -> Config:
     return cfg
 
 
-def two_levels(model: ConfigDict) -> None:
-    """Let a deformable detector see the first of its maps of the backbone, and one of half its size."""
-    model.num_feature_levels = 2
+def use_levels(model: ConfigDict, number: int) -> None:
+    """Let a deformable detector see the first of its maps of the backbone and, of 2, one of half its size."""
+    model.num_feature_levels = number
     model.backbone.out_indices = model.backbone.out_indices[:1]
-    model.neck.update(in_channels=model.neck.in_channels[:1], num_outs=2)
-    model.encoder.layer_cfg.self_attn_cfg.num_levels = 2
-    model.decoder.layer_cfg.cross_attn_cfg.num_levels = 2
+    model.neck.update(in_channels=model.neck.in_channels[:1], num_outs=number)
+    model.encoder.layer_cfg.self_attn_cfg.num_levels = number
+    model.decoder.layer_cfg.cross_attn_cfg.num_levels = number
 
 
 def lively(model: torch.nn.Module) -> torch.nn.Module:
@@ -83,6 +88,11 @@ def source(config: str, settings: Settings, nms: Optional[float] = None) -> tupl
     return source_of(lively(build(copy.deepcopy(cfg.model))), cfg, CLASSES, settings), cfg
 
 
+def in_precision(source: Source, settings: Settings) -> Source:
+    """The same detector, to be exported in another precision."""
+    return source._replace(settings=settings, metadata={**source.metadata, 'precision': settings.precision})
+
+
 def exported(config: str, folder: Path, settings: Settings = ANY_SIZE, nms: Optional[float] = None) -> Exported:
     """Both files of a tiny detector, which one translation gives."""
     detector, cfg = source(config, settings, nms)
@@ -91,5 +101,22 @@ def exported(config: str, folder: Path, settings: Settings = ANY_SIZE, nms: Opti
     half = in_half_precision(onnx.ModelProto.FromString(content))
     paths = folder / 'model.onnx', folder / 'half.onnx'
     report = write_checked(detector, whole, paths[0], Evidence())
-    halved = detector._replace(settings=settings._replace(fp16=True), metadata={**detector.metadata, 'fp16': True})
+    halved = detector._replace(
+        settings=settings._replace(fp16=True), metadata={**detector.metadata, 'precision': 'float16'}
+    )
     return Exported(detector, cfg, *paths, report, write_checked(halved, half, paths[1], Evidence()), content)
+
+
+def write_trained(folder: Path) -> Path:
+    """Config, checkpoint and data of a tiny detector, as files."""
+    cfg = tiny_config(FAMILIES['Deformable-DETR, one level'])
+    state = lively(build(copy.deepcopy(cfg.model))).state_dict()
+    torch.save(dict(state_dict=state, meta=dict(dataset_meta=dict(classes=CLASSES))), folder / 'weights.pth')
+    cfg.dump(folder / 'config.py')
+    data = write_digit_scenes(folder / 'data', num_train=1, num_val=2)
+    annotations = data / 'annotations' / 'instances_val.json'
+    content = json.loads(annotations.read_text())
+    for category, name in zip(content['categories'], CLASSES):
+        category['name'] = name
+    annotations.write_text(json.dumps(content))
+    return folder

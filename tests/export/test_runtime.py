@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from mmdet.apis import inference_detector
+import torch
+from mmdet.apis import DetInferencer
 from mmdet.registry import TRANSFORMS
 from PIL import Image
 
@@ -26,10 +27,21 @@ def detector(dino):
 
 
 @pytest.fixture(scope='module')
-def model(dino):
-    detector = dino.source.detector
-    detector.cfg = dino.cfg
-    return detector
+def by_mmdet(dino, tmp_path_factory):
+    """What mmdet's inferencer detects with the same weights on a path or an array."""
+    folder = tmp_path_factory.mktemp('inferencer')
+    dino.cfg.dump(folder / 'config.py')
+    meta = dict(dataset_meta=dict(classes=dino.source.metadata['classes'], palette='random'))
+    torch.save(dict(state_dict=dino.source.detector.state_dict(), meta=meta), folder / 'weights.pth')
+    inferencer = DetInferencer(
+        str(folder / 'config.py'), str(folder / 'weights.pth'), device='cpu', show_progress=False
+    )
+
+    def detect(picture):
+        (found,) = inferencer(picture, return_datasamples=True, no_save_vis=True)['predictions']
+        return found.pred_instances
+
+    return detect
 
 
 def pixels(height, width, channels=3):
@@ -78,20 +90,20 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize('name', PICTURES)
-def test_pictures_as_in_mmdet(name, detector, model, tmp_path):
+def test_pictures_as_by_det_inferencer(name, detector, by_mmdet, tmp_path):
     path = tmp_path / 'picture'
     path.write_bytes(PICTURES[name])
     found = detector(path)
-    assert_same(found, inference_detector(model, str(path)).pred_instances)
+    assert_same(found, by_mmdet(str(path)))
     assert detector(PICTURES[name]).records() == found.records()
     assert found.names == [detector.classes[label] for label in found.labels]
 
 
 @pytest.mark.parametrize('shape', [(50, 70, 3), (50, 70), (50, 70, 1), (50, 70, 4)])
-def test_arrays_are_bgr(shape, detector, model):
+def test_arrays_are_bgr(shape, detector, by_mmdet):
     array = pixels(*shape[:2], shape[2] if len(shape) == 3 else 1).reshape(shape)
     bgr = array[..., :3] if array.ndim == 3 and shape[2] > 1 else array.reshape(50, 70, 1).repeat(3, 2)
-    assert_same(detector(array), inference_detector(model, np.ascontiguousarray(bgr)).pred_instances)
+    assert_same(detector(array), by_mmdet(np.ascontiguousarray(bgr)))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from timing import machine
 from mmdet_stable.export import Settings, Source, source_of
 from mmdet_stable.export.onnx_file import exported_program, onnx_model, without_checks
 from mmdet_stable.export.parity import synthetic_pictures
+from mmdet_stable.export.quantising import quantised
 from mmdet_stable.runtime import resize
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,12 +92,13 @@ def built(args: argparse.Namespace, image: torch.Tensor, folder: Path) -> Dict[s
     if not {'onnx', 'int8', 'openvino'} & set(args.only):
         return ways
     path = folder / 'model.onnx'
-    onnx.save(without_checks(onnx_model(program, settings)), str(path))
+    written = without_checks(onnx_model(program, settings))
+    onnx.save(written, str(path))
     inputs = dict(images=image.numpy())
     if 'onnx' in args.only:
         ways['onnx'] = in_onnxruntime(path, inputs, args.threads)
     if 'int8' in args.only:
-        quantised(path, folder / 'int8.onnx', image.numpy())
+        onnx.save(quantised(written, [inputs]), str(folder / 'int8.onnx'))
         ways['int8'] = in_onnxruntime(folder / 'int8.onnx', inputs, args.threads)
     if 'openvino' in args.only and importlib.util.find_spec('openvino'):
         import openvino
@@ -143,39 +145,6 @@ def in_onnxruntime(path: Path, inputs: Dict[str, np.ndarray], threads: int) -> C
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
     return lambda: session.run(None, inputs)
-
-
-def quantised(path: Path, out: Path, image: np.ndarray) -> None:
-    """Static quantisation of convolutions and matrix products by constant weights, calibrated on the picture."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Pictures(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.rest = [dict(images=image)]
-
-        def get_next(self) -> dict:
-            return self.rest.pop() if self.rest else None  # type: ignore[return-value]
-
-    prepared = out.with_suffix('.prepared')
-    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-    model = onnx.load(prepared)
-    constant = {weight.name for weight in model.graph.initializer}
-    nodes = [
-        node.name
-        for node in model.graph.node
-        if node.op_type in ('Conv', 'MatMul', 'Gemm') and constant & set(node.input)
-    ]
-    quantize_static(
-        str(prepared),
-        str(out),
-        Pictures(),
-        quant_format=QuantFormat.QDQ,
-        nodes_to_quantize=nodes,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-    )
 
 
 def in_turns(ways: Dict[str, Callable], repeats: int, warm_up: int) -> Dict[str, List[float]]:

@@ -1,0 +1,97 @@
+"""Static quantisation to 8 bits by ONNX Runtime, calibrated on pictures.
+
+The rule: what is seen has 8 bits, where it is has 32. Convolutions and matrix products by constant weights are
+quantised: weights channel by channel, what they are applied to by the range that it had on the pictures. Left out are
+the first convolution, which sees the pixels, all that boxes, positions and sampling points are computed by, and class
+scores, by which detections are ranked. The rest of the graph, layer norm, softmax, sampling and the choice of the best
+among it, stays in float32 anyway.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Dict, Iterable, List, Optional, Sequence
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from mmdet_stable.datasets.folder.records import images_in
+
+from .errors import ExportError
+from .onnx_file import PRODUCTS
+
+MOST_PICTURES = 100
+# Parts of the names of weights: boxes, class scores, positions of queries, sampling points and their weights.
+IN_FLOAT = (
+    *('reg_branches', 'predictor.reg', 'fc_reg', 'reg_ffn', 'cls_branches', 'predictor.cls', 'fc_cls'),
+    *('ref_point_head', 'reference_points_fc', 'ref_anchor_head', 'query_scale', 'pos_trans_fc', 'pos_proj'),
+    *('pos_sine_proj', 'sampling_offsets', 'attention_weights'),
+)
+
+
+class _Inputs(CalibrationDataReader):
+    """Inputs one by one, as ONNX Runtime asks for them."""
+
+    def __init__(self, inputs: Iterable[Dict[str, np.ndarray]]) -> None:
+        self.rest = iter(inputs)
+
+    def get_next(self) -> Optional[Dict[str, np.ndarray]]:
+        return next(self.rest, None)
+
+
+def quantised(model: onnx.ModelProto, inputs: Iterable[Dict[str, np.ndarray]]) -> onnx.ModelProto:
+    """The model with 8-bit weights, in QDQ format.
+
+    Weights have 7 of the 8 bits: products of 8 bits overflow on x86 processors without VNNI, so that a file would give
+    other results there than where it was checked.
+
+    Args:
+        model: in float32.
+        inputs: of the model, one for each picture of the calibration.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        prepared, out = Path(folder) / 'prepared.onnx', Path(folder) / 'quantised.onnx'
+        quant_pre_process(model, prepared, skip_optimization=True, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            out,
+            _Inputs(inputs),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(PRODUCTS),
+            nodes_to_quantize=quantised_nodes(model),
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+            # What a convolution returns mostly goes to the next one; what a matrix product returns is added up.
+            extra_options=dict(OpTypesToExcludeOutputQuantization=['MatMul', 'Gemm']),
+        )
+        return onnx.load(out)
+
+
+def quantised_nodes(model: onnx.ModelProto) -> List[str]:
+    """Names of the nodes that are quantised, as :func:`mmdet_stable.export.onnx_file.onnx_model` gives them."""
+    constant = {weight.name for weight in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type in PRODUCTS and constant & set(node.input)]
+    first = next((node.name for node in nodes if node.op_type == 'Conv'), '')
+    names = [node.name for node in nodes if node.name != first]
+    return [name for name in names if not any(part in name for part in IN_FLOAT)]
+
+
+def calibration_pictures(folder: Path) -> List[Path]:
+    """Pictures of a folder and below, at most :data:`MOST_PICTURES` of them.
+
+    Raises:
+        ExportError: if there are none.
+    """
+    paths = images_in(folder)
+    if not paths:
+        raise ExportError(f'--int8 {folder}: no pictures there; give a folder with about {MOST_PICTURES} of them')
+    return evenly(paths, MOST_PICTURES)
+
+
+def evenly(paths: Sequence[Path], most: int) -> List[Path]:
+    """At most so many of them, from the first to the last."""
+    number = min(len(paths), most)
+    return [paths[index * len(paths) // number] for index in range(number)]

@@ -1,0 +1,100 @@
+"""From a program to ONNX, and to half precision, on modules of a few layers."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+from torch import nn
+
+from mmdet_stable.export import Settings
+from mmdet_stable.export.onnx_file import in_half_precision, onnx_model
+from mmdet_stable.export.quantising import quantised, quantised_nodes
+
+
+class Small(nn.Module):
+    """A module with what needs care: batch norm, a weight that is used twice, and one that is cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 1))
+        self.last = nn.Conv2d(8, 8, 1)
+        self.ffn = nn.Linear(8, 8)
+        self.sampling_offsets = nn.Linear(8, 4)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter)
+
+    def forward(self, images):
+        tokens = self.last(self.convs(images)).flatten(2).transpose(1, 2)
+        tokens = self.ffn(tokens) + self.ffn(tokens[:, :2]).mean(1, keepdim=True)
+        return dict(boxes=self.sampling_offsets(tokens), scores=tokens @ self.ffn.weight[:4].T)
+
+
+@pytest.fixture(scope='module')
+def small():
+    """The module, its input, and the file."""
+    torch.manual_seed(0)
+    module = Small().eval()
+    images = torch.randn(2, 3, 6, 7)
+    program = torch.export.export(module, (images,), strict=False)
+    return module, images, onnx_model(program, Settings())
+
+
+def run(model, images):
+    onnx.checker.check_model(model)
+    return onnxruntime.InferenceSession(model.SerializeToString()).run(['boxes', 'scores'], dict(images=images.numpy()))
+
+
+def copy(model):
+    return onnx.ModelProto.FromString(model.SerializeToString())
+
+
+def test_the_file_computes_the_same(small):
+    module, images, model = small
+    for found, expected in zip(run(model, images), module(images).values()):
+        np.testing.assert_allclose(found, expected.detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_known_is_computed(small):
+    """No batch norm, and no weight that is transposed or cut when the file is run."""
+    model = small[2]
+    constant = {weight.name for weight in model.graph.initializer}
+    assert not [node for node in model.graph.node if node.op_type == 'BatchNormalization']
+    assert not [node for node in model.graph.node if set(node.input) and set(node.input) <= constant]
+
+
+def test_products_are_named_by_their_weight(small):
+    names = [node.name for node in small[2].graph.node if node.op_type in ('MatMul', 'Gemm')]
+    for weight in ('ffn.weight', 'sampling_offsets.weight'):
+        assert [name for name in names if name.startswith(f'{weight}/')], names
+    assert len(set(names)) == len(names)
+
+
+def test_half_precision(small):
+    """Two convolutions in a row hand over half precision as it is."""
+    _, images, model = small
+    half = in_half_precision(copy(model))
+    for found, expected in zip(run(half, images), run(model, images)):
+        np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+    kinds = {weight.name: weight.data_type for weight in half.graph.initializer}
+    products = [node for node in half.graph.node if node.op_type in ('Conv', 'MatMul', 'Gemm')]
+    assert all(kinds.get(name, TensorProto.FLOAT16) == TensorProto.FLOAT16 for node in products for name in node.input)
+
+
+def test_half_precision_of_too_large_a_weight(small):
+    model = copy(small[2])
+    (weight,) = [one for one in model.graph.initializer if one.name == 'last.weight']
+    weight.CopyFrom(numpy_helper.from_array(np.full(tuple(weight.dims), 1e5, np.float32), weight.name))
+    with pytest.raises(OverflowError, match=r'last\.weight: too large for float16'):
+        in_half_precision(model)
+
+
+def test_eight_bits(small):
+    _, images, model = small
+    nodes = {node.name: node for node in model.graph.node}
+    chosen = [nodes[name] for name in quantised_nodes(model)]
+    assert {node.op_type for node in chosen} == {'Conv', 'MatMul'} and len(chosen) == 5
+    assert not [node for node in chosen if 'sampling_offsets' in node.name or 'convs.0.weight' in node.input]
+    for found, expected in zip(run(quantised(model, [dict(images=images.numpy())]), images), run(model, images)):
+        assert 0 < np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
