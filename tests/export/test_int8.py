@@ -149,6 +149,7 @@ def test_one_precision_at_a_time(dino, tmp_path):
 def test_command(trained, tmp_path, capsys):
     out = tmp_path / 'model.onnx'
     words = ['export', trained / 'config.py', trained / 'weights.pth', '-o', out, '--int8', trained / 'data']
+    words += ['--size', 128, 192]
     assert main([str(word) for word in words]) == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
     assert 'calibrated on 3 pictures of' in printed and 'in common, overlapping by' in printed
