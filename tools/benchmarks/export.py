@@ -5,7 +5,7 @@ All ways run in turns in one process, so that they see the same machine, also wh
 ratios. Weights are random. Ways whose package is not installed are left out.
 
     python tools/benchmarks/export.py --config configs/demo_digits.py --size 128 160
-    python tools/benchmarks/export.py --size 800 1216 --repeats 5 --warm-up 1
+    python tools/benchmarks/export.py --size 800 1216 --threads 1
 """
 
 import argparse
@@ -112,14 +112,14 @@ def built(args: argparse.Namespace, image: torch.Tensor, folder: Path) -> Dict[s
 def theirs(ours: Config) -> Config:
     """mmdet's DINO: of width 256, with the backbone, depth and number of queries of ours."""
     cfg = get_config(THEIRS)
-    for name in ('backbone', 'num_queries', 'num_feature_levels'):
-        cfg.model[name] = ours.model[name]
+    levels = ours.model.neck.num_outs
+    cfg.model.update(backbone=ours.model.backbone, num_queries=ours.model.num_queries, num_feature_levels=levels)
     cfg.model.backbone.init_cfg = None
-    cfg.model.neck.update(in_channels=ours.model.neck.in_channels, num_outs=ours.model.neck.num_outs)
+    cfg.model.neck.update(in_channels=ours.model.neck.in_channels, num_outs=levels)
     for coder in ('encoder', 'decoder'):
         cfg.model[coder].num_layers = ours.model[coder].num_layers
         layer = cfg.model[coder].layer_cfg
-        (layer.cross_attn_cfg if coder == 'decoder' else layer.self_attn_cfg).num_levels = ours.model.num_feature_levels
+        (layer.cross_attn_cfg if coder == 'decoder' else layer.self_attn_cfg).num_levels = levels
     cfg.model.bbox_head.num_classes = ours.model.bbox_head.num_classes
     cfg.model.test_cfg.max_per_img = ours.model.test_cfg.max_per_img
     return cfg
