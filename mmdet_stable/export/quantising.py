@@ -9,7 +9,7 @@ among it, stays in float32 anyway.
 
 import tempfile
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence
+from typing import Dict, Iterable, List, Optional, Sequence, Set
 
 import numpy as np
 import onnx
@@ -53,13 +53,14 @@ def quantised(model: onnx.ModelProto, inputs: Iterable[Dict[str, np.ndarray]]) -
     with tempfile.TemporaryDirectory() as folder:
         prepared, out = Path(folder) / 'prepared.onnx', Path(folder) / 'quantised.onnx'
         quant_pre_process(model, prepared, skip_optimization=True, skip_symbolic_shape=True)
+        nodes = quantised_nodes(model)
         quantize_static(
-            prepared,
+            with_own_biases(onnx.load(prepared), nodes),
             out,
             _Inputs(inputs),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(PRODUCTS),
-            nodes_to_quantize=quantised_nodes(model),
+            nodes_to_quantize=nodes,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
@@ -77,6 +78,25 @@ def quantised_nodes(model: onnx.ModelProto) -> List[str]:
     first = next((node.name for node in nodes if node.op_type == 'Conv'), '')
     names = [node.name for node in nodes if node.name != first]
     return [name for name in names if not any(part in name for part in IN_FLOAT)]
+
+
+def with_own_biases(model: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:
+    """The model with a bias of its own for each of these nodes, since the scale of a bias in 8 bits depends on its node.
+
+    ONNX Runtime copies those that are shared under names that other values may have.
+    """
+    biases = {weight.name: weight for weight in model.graph.initializer}
+    seen: Set[str] = set()
+    for node in model.graph.node:
+        if node.name not in nodes or len(node.input) < 3:
+            continue
+        bias = node.input[2]
+        if bias in seen:
+            node.input[2] = f'{node.name}.bias'
+            model.graph.initializer.add().CopyFrom(biases[bias])
+            model.graph.initializer[-1].name = node.input[2]
+        seen.add(bias)
+    return model
 
 
 def calibration_pictures(folder: Path) -> List[Path]:

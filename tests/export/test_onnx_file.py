@@ -10,7 +10,7 @@ from torch import nn
 
 from mmdet_stable.export import Settings
 from mmdet_stable.export.onnx_file import in_half_precision, onnx_model
-from mmdet_stable.export.quantising import quantised, quantised_nodes
+from mmdet_stable.export.quantising import quantised, quantised_nodes, with_own_biases
 
 
 class Small(nn.Module):
@@ -98,3 +98,25 @@ def test_eight_bits(small):
     assert not [node for node in chosen if 'sampling_offsets' in node.name or 'convs.0.weight' in node.input]
     for found, expected in zip(run(quantised(model, [dict(images=images.numpy())]), images), run(model, images)):
         assert 0 < np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_nodes_of_eight_bits_share_no_bias(small):
+    """ONNX Runtime calls a copy of the bias ``zeros`` ``zeros0``, which may be the name of another value."""
+    _, images, model = small
+    model = copy(model)
+    chosen = quantised_nodes(model)
+    convs = [node for node in model.graph.node if node.name in chosen and node.op_type == 'Conv']
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(8, np.float32), 'zeros'))
+    for node in convs:
+        node.input[2] = 'zeros'
+    after = convs[-1].output[0]
+    for node in model.graph.node:
+        node.input[:] = ['zeros0' if name == after else name for name in node.input]
+    convs[-1].output[0] = 'zeros0'
+    expected = run(model, images)
+    own = with_own_biases(copy(model), chosen)
+    assert len({node.input[2] for node in own.graph.node if node.name in chosen and node.op_type == 'Conv'}) == 2
+    for found, wanted in zip(run(own, images), expected):
+        np.testing.assert_array_equal(found, wanted)
+    for found, wanted in zip(run(quantised(model, [dict(images=images.numpy())]), images), expected):
+        assert np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
