@@ -6,11 +6,12 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, create_calibrator
 from torch import nn
 
 from mmdet_stable.export import Settings
 from mmdet_stable.export.onnx_file import in_half_precision, onnx_model
-from mmdet_stable.export.quantising import quantised, quantised_nodes, with_own_biases
+from mmdet_stable.export.quantising import quantised, quantised_nodes, ranges, with_own_biases
 
 
 class Small(nn.Module):
@@ -120,3 +121,24 @@ def test_nodes_of_eight_bits_share_no_bias(small):
         np.testing.assert_array_equal(found, wanted)
     for found, wanted in zip(run(quantised(model, [dict(images=images.numpy())]), images), expected):
         assert np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
+
+
+def test_ranges_are_onnx_runtimes(small, tmp_path):
+    """Over two pictures, of which each has some of the extremes."""
+    _, images, model = small
+    onnx.save(model, tmp_path / 'model.onnx')
+    inputs = [dict(images=images.numpy()), dict(images=-2 * images.numpy())]
+    found = ranges(model, quantised_nodes(model), iter(inputs)).data
+
+    class Reader(CalibrationDataReader):
+        rest = iter(inputs)
+
+        def get_next(self):
+            return next(self.rest, None)
+
+    theirs = create_calibrator(tmp_path / 'model.onnx', ['Conv', 'MatMul'], str(tmp_path / 'augmented.onnx'))
+    theirs.collect_data(Reader())
+    expected = theirs.compute_data().data
+    assert len(found) >= 6
+    for name, value in found.items():
+        np.testing.assert_allclose(value.range_value, np.ravel(expected[name].range_value), rtol=1e-6)
