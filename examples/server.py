@@ -1,6 +1,6 @@
 """A web server that detects on pictures: ``python examples/server.py model.onnx``, then open http://localhost:8000.
 
-It needs neither torch nor mmdet. ``mmdet_stable_runtime.py``, which ``export --with-runtime`` writes, must be where
+It needs neither torch nor mmdet. ``mmdet_stable_runtime``, which ``export --with-runtime`` writes, must be where
 Python finds it, e.g. in the folder that it is started from. It has no login and no encryption: put it behind a server
 that has.
 """

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the config'
     )
-    parser.add_argument('--with-runtime', action='store_true', help='write the runtime, one Python file, beside it')
+    parser.add_argument('--with-runtime', action='store_true', help='write the runtime, a folder of Python, beside it')
 
 
 def run(args: argparse.Namespace) -> int:

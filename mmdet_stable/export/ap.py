@@ -1,7 +1,5 @@
 """COCO AP of an exported file beside that of the detector, on the same pictures."""
 
-import contextlib
-import io
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -11,6 +9,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mmdet_stable.runtime import Detector
+from mmdet_stable.utils.quiet import quiet
 
 from .errors import ExportError
 
@@ -28,7 +27,7 @@ class Scored:
     """
 
     def __init__(self, ann_file: Path, folder: Path, classes: Sequence[str]) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with quiet():
             self.coco = COCO(str(ann_file))
         numbers = {category['name']: category['id'] for category in self.coco.dataset['categories']}
         self.categories = [numbers.get(name, -1) for name in classes]
@@ -44,7 +43,7 @@ class Scored:
         """AP of results in COCO's format; ``kind`` is ``'bbox'`` or ``'segm'``."""
         if not results:
             return 0.0
-        with contextlib.redirect_stdout(io.StringIO()):
+        with quiet():
             evaluation = COCOeval(self.coco, self.coco.loadRes(results), kind)
             evaluation.evaluate()
             evaluation.accumulate()

@@ -17,7 +17,8 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
 from mmdet_stable import runtime
-from mmdet_stable.runtime import Detector, Prepared, decode
+from mmdet_stable.runtime import Detector
+from mmdet_stable.runtime.pictures import Prepared, batch_of, decode, resize, resized_size
 
 from . import onnx_file
 from .agreement import INT8, Pair, agreement, pairs_of
@@ -29,7 +30,7 @@ from .quantising import calibration_pictures, evenly, quantised
 from .spec import Settings, metadata_of, pad_divisor
 
 CHECKED_INT8 = 8  # pictures of the calibration on which a quantised file is checked, where no others are given
-RUNTIME_NAME = 'mmdet_stable_runtime.py'
+RUNTIME_NAME = 'mmdet_stable_runtime'
 Outputs = Callable[[np.ndarray, np.ndarray], Dict[str, np.ndarray]]
 
 
@@ -103,9 +104,17 @@ def export(source: Source, target: str, out: Path, evidence: Evidence, with_runt
         lines = (_export_onnx if target == 'onnx' else _export_torch)(source, unchecked, evidence)
         unchecked.replace(out)
     if with_runtime:
-        shutil.copy(runtime.__file__, out.parent / RUNTIME_NAME)
-        lines.append(f'wrote {out.parent / RUNTIME_NAME}')
+        lines.append(f'wrote {write_runtime(out.parent)}')
     return [*lines, f'wrote {out}, {out.stat().st_size / 2**20:.1f} MiB']
+
+
+def write_runtime(folder: Path) -> Path:
+    """Copy :mod:`mmdet_stable.runtime` there, under a name of its own."""
+    out = folder / RUNTIME_NAME
+    shutil.copytree(
+        Path(runtime.__file__).parent, out, ignore=shutil.ignore_patterns('__pycache__'), dirs_exist_ok=True
+    )
+    return out
 
 
 def _export_onnx(source: Source, path: Path, evidence: Evidence) -> List[str]:
@@ -116,7 +125,7 @@ def _export_onnx(source: Source, path: Path, evidence: Evidence) -> List[str]:
         return write_checked(source, model, path, evidence)
     names = ('images', 'sizes')[: 1 + source.module.padded]
     prepared = (prepare(source.metadata, decode(path)) for path in pictures)
-    model = quantised(model, (dict(zip(names, runtime.batch_of(source.metadata, [one]))) for one in prepared))
+    model = quantised(model, (dict(zip(names, batch_of(source.metadata, [one]))) for one in prepared))
     source.metadata['calibrated_on'] = len(pictures)
     evidence = evidence._replace(images=evidence.images or evenly(pictures, CHECKED_INT8))
     return [
@@ -136,7 +145,7 @@ def write_checked(source: Source, model: onnx.ModelProto, path: Path, evidence: 
         return dict(zip(names, detector.session.run(names, inputs)))
 
     lines, parity = (check_agreement if source.settings.int8 else check)(source, outputs, evidence)
-    onnx_file.write(onnx_file.without_checks(model), path, {**source.metadata, 'parity': parity})
+    onnx_file.write(onnx_file.without(source.module.unwanted, model), path, {**source.metadata, 'parity': parity})
     if evidence.ann_file is not None:
         lines += check_ap(source, Detector(path), evidence)
     return lines
@@ -159,12 +168,12 @@ def _export_torch(source: Source, path: Path, evidence: Evidence) -> List[str]:
 
 
 def batches_of(source: Source, images: Sequence[Path]) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-    """Inputs of the file, see :func:`mmdet_stable.runtime.batch_of`: pictures, synthetic ones where none are given,
-    alone and in batches."""
+    """Inputs of the file, see :func:`mmdet_stable.runtime.pictures.batch_of`: pictures alone and in batches, synthetic
+    ones where none are given."""
     pictures = [decode(path) for path in images] or synthetic_pictures()
     prepared = [prepare(source.metadata, picture) for picture in pictures]
     for inds in batches([part.pixels.shape[:2] for part in prepared], source.module.padded):
-        yield runtime.batch_of(source.metadata, [prepared[index] for index in inds])
+        yield batch_of(source.metadata, [prepared[index] for index in inds])
 
 
 def check(source: Source, outputs: Outputs, evidence: Evidence) -> Tuple[List[str], Dict[str, Any]]:
@@ -225,12 +234,12 @@ def prepare(metadata: Dict[str, Any], picture: np.ndarray) -> Prepared:
     Raises:
         ExportError: if they do not.
     """
-    size = runtime.resized_size(metadata, *picture.shape[:2])
-    pixels = runtime.resize(picture, size)
+    size = resized_size(metadata, *picture.shape[:2])
+    pixels = resize(picture, size)
     if metadata['input']['size'] is None:
         rule = metadata['resize']
-        resize = TRANSFORMS.build(dict(type='Resize', scale=tuple(rule['scale']), keep_ratio=rule['keep_ratio']))
-        by_mmdet = resize(dict(img=picture[:, :, ::-1], img_shape=picture.shape[:2]))['img'][:, :, ::-1]
+        theirs = TRANSFORMS.build(dict(type='Resize', scale=tuple(rule['scale']), keep_ratio=rule['keep_ratio']))
+        by_mmdet = theirs(dict(img=picture[:, :, ::-1], img_shape=picture.shape[:2]))['img'][:, :, ::-1]
     else:
         by_mmdet = mmcv.imresize(picture, size[::-1])
     if by_mmdet.shape != pixels.shape or (by_mmdet != pixels).any():
@@ -245,6 +254,8 @@ def check_ap(source: Source, detector: Detector, evidence: Evidence) -> List[str
         ExportError: if they differ by more than the tolerance.
     """
     assert evidence.ann_file is not None
+    if 'boxes' in source.module.unwanted:
+        raise ExportError('--ann-file: scores instances, which test_cfg.instance_on=False leaves out')
     scored = Scored(evidence.ann_file, evidence.img_dir or evidence.ann_file.parent, detector.classes)
     kind = 'segm' if source.module.has_masks else 'bbox'
     of_file, of_model = aps(scored, detector, source.detector, kind)

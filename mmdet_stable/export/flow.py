@@ -57,15 +57,6 @@ def check_exportable(detector: Any) -> None:
     preprocessor = detector.data_preprocessor
     if not getattr(preprocessor, '_enable_normalize', False):
         raise ExportError('model.data_preprocessor: give it mean and std, [0, 0, 0] and [1, 1, 1] for none')
-    if isinstance(head, MaskDINOHead):
-        wanted = head.inference
-        if wanted.boxes_from_masks:
-            raise ExportError('test_cfg.boxes_from_masks=True: exported are the predicted boxes')
-        if wanted.panoptic_on or wanted.semantic_on or not wanted.instance_on:
-            raise ExportError(
-                'test_cfg: instances are exported, no panoptic segments and semantic maps; set instance_on=True, '
-                'panoptic_on=False, semantic_on=False'
-            )
 
 
 def last_layer(detector: Any, features: Any, outside: Optional[Tensor]) -> LastLayer:

@@ -23,6 +23,8 @@ class Detections(NamedTuple):
         scores: (B, N) float32 in [0, 1]; 0 for those that NMS has removed, which stand last.
         labels: (B, N) int64.
         masks: (B, N, h, w) float32 logits at the stride of the mask features, above 0 inside; MaskDINO's alone.
+        query_logits: (B, Q, C) raw class scores, of C + 1 classes with a softmax; for panoptic and semantic maps alone.
+        query_masks: (B, Q, h, w) as ``masks``; for panoptic and semantic maps alone.
         queries: (B, N) int64, which query each detection is of. For the check of the file.
         tokens: (B, Q) int64, from which token of the encoder each query starts. For the check; two-stage detectors'
             alone.
@@ -33,6 +35,8 @@ class Detections(NamedTuple):
     scores: Tensor
     labels: Tensor
     masks: Optional[Tensor]
+    query_logits: Optional[Tensor]
+    query_masks: Optional[Tensor]
     queries: Tensor
     tokens: Optional[Tensor]
     starts: Optional[Tensor]
@@ -42,6 +46,7 @@ class Detections(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
+INSTANCES = ('boxes', 'scores', 'labels', 'masks')
 FOR_CHECKS = ('queries', 'tokens', 'starts')
 
 
@@ -68,6 +73,9 @@ class ExportableDetector(nn.Module):
         self.detector = detector.eval()
         self.padded = padded
         self.has_masks = isinstance(detector, MaskDINO)
+        wanted = detector.bbox_head.inference if self.has_masks else None
+        self.has_maps = wanted is not None and (wanted.panoptic_on or wanted.semantic_on)
+        self.unwanted = FOR_CHECKS if wanted is None or wanted.instance_on else (*INSTANCES, *FOR_CHECKS)
         for part in detector.modules():
             if isinstance(part, DeformableAttention):
                 part.sampling = SAMPLINGS[sampling]
@@ -124,19 +132,20 @@ class ExportableDetector(nn.Module):
         scores, pairs = scores.flatten(1).topk(number, 1)
         queries, labels = pairs // num_classes, pairs % num_classes
         boxes = bbox_cxcywh_to_xyxy(_taken(found.boxes_cxcywh, queries)) * whwh
-        masks = None
+        masks = query_logits = query_masks = None
         if self.has_masks:
             assert found.mask_embeddings is not None and found.mask_features is not None
-            embeddings = _taken(found.mask_embeddings, queries)
-            features = found.mask_features
-            masks = (embeddings @ features.flatten(2)).unflatten(2, features.shape[2:])
+            masks = masks_of(_taken(found.mask_embeddings, queries), found.mask_features)
+            if self.has_maps:
+                query_logits = found.logits.float()
+                query_masks = masks_of(found.mask_embeddings, found.mask_features)
         else:
             boxes = boxes.maximum(boxes.new_zeros(())).minimum(whwh)
             if self.nms is not None:
                 kept = survivors(boxes, labels, self.nms)
                 scores, order = (scores * kept).topk(number, 1)
                 boxes, labels, queries = _taken(boxes, order), labels.gather(1, order), queries.gather(1, order)
-        return Detections(boxes, scores, labels, masks, queries, None, None)
+        return Detections(boxes, scores, labels, masks, query_logits, query_masks, queries, None, None)
 
     def class_scores(self, logits: Tensor) -> Tensor:
         """(B, Q, C) in [0, 1]."""
@@ -150,6 +159,11 @@ def outside_of(sizes: Tensor, height: int, width: int) -> Tensor:
     below = torch.arange(height, device=sizes.device) >= sizes[:, :1]
     beside = torch.arange(width, device=sizes.device) >= sizes[:, 1:]
     return below[:, :, None] | beside[:, None]
+
+
+def masks_of(embeddings: Tensor, features: Tensor) -> Tensor:
+    """(B, N, h, w) logits of mask embeddings (B, N, E) and mask features (B, E, h, w)."""
+    return (embeddings @ features.flatten(2)).unflatten(2, features.shape[2:])
 
 
 def _taken(values: Tensor, inds: Tensor) -> Tensor:

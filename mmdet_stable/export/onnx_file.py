@@ -6,7 +6,7 @@ import logging
 import math
 import warnings
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -19,9 +19,9 @@ from onnxscript.rewriter import rewrite
 from onnxscript.rewriter.rules.common import fuse_batchnorm_into_conv_rule
 from torch import Tensor
 
-from mmdet_stable.runtime import METADATA
+from mmdet_stable.runtime.detector import METADATA
 
-from .graph import FOR_CHECKS, ExportableDetector
+from .graph import ExportableDetector
 from .spec import Settings
 
 EXAMPLE = (128, 224)  # height and width at which a model of any size and few queries is traced
@@ -183,10 +183,10 @@ def _of_subgraphs(node: onnx.NodeProto) -> List[str]:
     return [name for inside in inner for name in (*inside.input, *_of_subgraphs(inside))]
 
 
-def without_checks(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model without the outputs that only the check reads."""
+def without(outputs: Sequence[str], model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model without some outputs."""
     for output in list(model.graph.output):
-        if output.name in FOR_CHECKS:
+        if output.name in outputs:
             model.graph.output.remove(output)
     return model
 

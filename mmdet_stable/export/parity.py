@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 
 from .errors import ExportError
 from .flow import LastLayer
-from .graph import ExportableDetector
+from .graph import ExportableDetector, masks_of
 from .recorders import StartingBoxes, TokenSelection, choices
 
 
@@ -149,8 +149,11 @@ def compare(
     best = scores.flatten(1).topk(expected.shape[1], 1).values
     missed = (best[:, -1] - expected.amin(1)).clamp(min=0).max().item()
     score = (outputs['scores'] - expected)[kept].abs().max().item()
+    if module.has_maps:
+        of_queries = module.class_scores(outputs['query_logits'])
+        score = max(score, (of_queries - scores).abs().max().item())
     moved = (outputs['boxes'] - boxes).abs().max().item() / max(images.shape[2:])
-    masks = _mask_difference(wanted, queries, outputs['masks']) if module.has_masks else 0.0
+    masks = _mask_difference(wanted, queries, outputs) if module.has_masks else 0.0
     batch, _, height, width = images.shape
     return Difference(batch, height, width, max(moved, starts.excess), max(score, missed), selection.shortfall(), masks)
 
@@ -173,12 +176,15 @@ def check_nms(boxes: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, thres
         raise ExportError('NMS of the file removes boxes that overlap no better one')
 
 
-def _mask_difference(wanted: LastLayer, queries: Tensor, found: Tensor) -> float:
+def _mask_difference(wanted: LastLayer, queries: Tensor, outputs: Dict[str, Tensor]) -> float:
     """The share of pixels that are inside of the one mask and outside of the other."""
     assert wanted.mask_embeddings is not None and wanted.mask_features is not None
-    embeddings = wanted.mask_embeddings.gather(1, queries[..., None].expand(-1, -1, wanted.mask_embeddings.shape[-1]))
-    masks = torch.einsum('bne,behw->bnhw', embeddings, wanted.mask_features)
-    return ((masks > 0) != (found > 0)).float().mean().item()
+    is_inside = masks_of(wanted.mask_embeddings, wanted.mask_features) > 0
+    of_detections = is_inside[torch.arange(len(queries))[:, None], queries]
+    difference = (of_detections != (outputs['masks'] > 0)).float().mean().item()
+    if 'query_masks' in outputs:
+        difference = max(difference, (is_inside != (outputs['query_masks'] > 0)).float().mean().item())
+    return difference
 
 
 def synthetic_pictures() -> List[np.ndarray]:

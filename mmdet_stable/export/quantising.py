@@ -84,7 +84,7 @@ def ranges(model: onnx.ModelProto, nodes: Sequence[str], inputs: Iterable[Dict[s
     """Least and largest value of all that these nodes are applied to, and of what convolutions among them return.
 
     ONNX Runtime's own calibration keeps whatever it looks at until a picture is done, and looks at every product: more
-    than 16 GiB of a R50 at 800 x 1216. Here each tensor is reduced as soon as it is there.
+    than 16 GiB of a R50 at 800 x 1216. Here, only what is needed is looked at, and reduced as soon as it is there.
     """
     model = onnx.ModelProto.FromString(model.SerializeToString())
     constant = {weight.name for weight in model.graph.initializer}
@@ -100,7 +100,7 @@ def ranges(model: onnx.ModelProto, nodes: Sequence[str], inputs: Iterable[Dict[s
             model.graph.node.append(helper.make_node(kind, [name], [f'{name}/{kind}'], keepdims=0))
             model.graph.output.append(helper.make_tensor_value_info(f'{name}/{kind}', TensorProto.FLOAT, []))
     options = SessionOptions()
-    options.execution_order = ExecutionOrder.PRIORITY_BASED  # reduces what is there before it goes on
+    options.execution_order = ExecutionOrder.PRIORITY_BASED  # reduces a tensor before it goes on
     session = InferenceSession(model.SerializeToString(), options, providers=['CPUExecutionProvider'])
     found = np.array([session.run(None, one) for one in inputs]).reshape(-1, len(tensors), 2)
     least, largest = found[..., 0].min(0), found[..., 1].max(0)
@@ -108,7 +108,7 @@ def ranges(model: onnx.ModelProto, nodes: Sequence[str], inputs: Iterable[Dict[s
 
 
 def with_own_biases(model: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:
-    """The model with a bias of its own for each of these nodes, since the scale of a bias in 8 bits depends on its node.
+    """The model with a bias of its own for each of these nodes, on which the scale of a bias in 8 bits depends.
 
     ONNX Runtime copies those that are shared under names that other values may have.
     """

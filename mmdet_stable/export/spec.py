@@ -6,12 +6,14 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import torch
 from mmengine.config import Config
 
+from mmdet_stable.models.dense_heads.mask_inference import MaskInference
 from mmdet_stable.models.detectors import MaskDINO
-from mmdet_stable.runtime import FORMAT
+from mmdet_stable.runtime.detector import FORMAT
 from mmdet_stable.versions import __version__
 
 from .errors import ExportError
 from .graph import ExportableDetector
+from .nms import check_nms
 
 HARMLESS = ('LoadImageFromFile', 'LoadAnnotations', 'LoadPanopticAnnotations', 'PackDetInputs')
 Size = Tuple[int, int]
@@ -91,6 +93,30 @@ def strides_of(detector: Any) -> List[int]:
     return [256 // level.shape[-2] for level in maps]
 
 
+def rule_of_masks(inference: MaskInference) -> Dict[str, Any]:
+    """How the runtime makes results of masks, as :class:`MaskInference` does.
+
+    Raises:
+        ExportError: for anything but hard NMS.
+    """
+    if inference.nms:
+        check_nms(inference.nms)
+    return dict(
+        instances=inference.instance_on,
+        panoptic=inference.panoptic_on,
+        semantic=inference.semantic_on,
+        score_by_mask=not inference.focus_on_box,
+        boxes_from_masks=inference.boxes_from_masks,
+        nms=inference.nms['iou_threshold'] if inference.nms else None,
+        num_things=inference.num_things,
+        softmax=inference.softmax,
+        object_mask_thr=inference.object_mask_thr,
+        iou_thr=inference.iou_thr,
+        sharpen=inference.sharpen,
+        resize_first=inference.resize_first,
+    )
+
+
 def metadata_of(module: ExportableDetector, cfg: Config, classes: Sequence[str], settings: Settings) -> Dict[str, Any]:
     """What :class:`mmdet_stable.runtime.Detector` reads, as JSON takes it; ``parity`` is added after the check."""
     detector = module.detector
@@ -117,8 +143,7 @@ def metadata_of(module: ExportableDetector, cfg: Config, classes: Sequence[str],
         in_the_graph=dict(
             mean=module.mean.flatten().tolist(), std=module.std.flatten().tolist(), bgr=module.flips_channels
         ),
-        score_by_mask=module.has_masks and not head.inference.focus_on_box,
-        mask_nms=head.inference.nms['iou_threshold'] if module.has_masks and head.inference.nms else None,
+        masks=rule_of_masks(head.inference) if module.has_masks else None,
         precision=settings.precision,
         sampling=settings.sampling,
         parity=None,

@@ -3,10 +3,12 @@
 import copy
 import json
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import onnx
 import torch
+from mmdet.apis import DetInferencer
+from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 
 from mmdet_stable.datasets import write_digit_scenes
@@ -25,6 +27,7 @@ FAMILIES = {
     'DN-DETR': 'configs/dn_detr/dn_detr_r50_50e.py',
     'DN-Conditional-DETR': 'tests/export/dn_conditional_detr.py',
     'MaskDINO': 'configs/mask_dino/mask_dino_r50_12e.py',
+    'MaskDINO, panoptic and semantic': 'configs/mask_dino/mask_dino_panoptic_r50_12e.py',
 }
 # Their flow from level to level is that of all; symbols for the sizes of several maps take most of the time.
 OF_SEVERAL_LEVELS = [FAMILIES[name] for name in ('Stable-DINO', 'Deformable-DETR', 'MaskDINO')]
@@ -39,6 +42,9 @@ def tiny_config(config: str, nms: Optional[float] = None) -> Config:
     model.bbox_head.setdefault('embed_dims', 32)
     shrink(model)
     model.bbox_head.num_classes = len(CLASSES)
+    if 'num_things' in model.bbox_head:
+        model.bbox_head.num_things = 4
+        model.test_cfg.update(semantic_on=True)
     encoder = model.neck.encoder if 'encoder' in model.neck else model.encoder
     encoder.num_layers = 1
     if model.get('num_feature_levels', 1) > 1:
@@ -46,7 +52,9 @@ def tiny_config(config: str, nms: Optional[float] = None) -> Config:
     model.test_cfg.pop('nms', None)
     if nms is not None:
         model.test_cfg.nms = dict(type='nms', iou_threshold=nms)
-    for transform in cfg.test_dataloader.dataset.pipeline:
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    pipeline[:] = [transform for transform in pipeline if transform.type != 'LoadPanopticAnnotations']  # a package's
+    for transform in pipeline:
         if transform.type == 'Resize':
             transform.scale = (160, 128)
     return cfg
@@ -105,6 +113,17 @@ def exported(config: str, folder: Path, settings: Settings = ANY_SIZE, nms: Opti
         settings=settings._replace(fp16=True), metadata={**detector.metadata, 'precision': 'float16'}
     )
     return Exported(detector, cfg, *paths, report, write_checked(halved, half, paths[1], Evidence()), content)
+
+
+def det_inferencer(exported: Exported, folder: Path) -> Callable[[Any], DetDataSample]:
+    """What mmdet's inferencer detects with the same weights on a path or an array."""
+    exported.cfg.dump(folder / 'config.py')
+    meta = dict(dataset_meta=dict(classes=CLASSES, palette='random'))
+    torch.save(dict(state_dict=exported.source.detector.state_dict(), meta=meta), folder / 'weights.pth')
+    inferencer = DetInferencer(
+        str(folder / 'config.py'), str(folder / 'weights.pth'), device='cpu', show_progress=False
+    )
+    return lambda picture: inferencer(picture, return_datasamples=True, no_save_vis=True)['predictions'][0]
 
 
 def write_trained(folder: Path) -> Path:

@@ -21,10 +21,12 @@ from mmdet_stable.export.nms import survivors
 from mmdet_stable.export.onnx_file import EXAMPLE
 from mmdet_stable.export.parity import FP16, FP32, batches
 from mmdet_stable.export.sampling import gathered_samples, grid_samples
-from mmdet_stable.export.spec import resize_rule
+from mmdet_stable.export.spec import resize_rule, rule_of_masks
 from mmdet_stable.models import detectors
+from mmdet_stable.models.dense_heads.mask_inference import MaskInference
 from mmdet_stable.models.layers.deformable_attention import weighted_samples
-from mmdet_stable.runtime import METADATA, Detector
+from mmdet_stable.runtime import Detector
+from mmdet_stable.runtime.detector import METADATA
 from tests.models.layers.test_deformable_attention import MAPS, sampling_inputs
 from tests.utils import ROOT, build
 
@@ -45,7 +47,9 @@ class TestFamily:
 
     def test_exports(self, name, families):
         session = onnxruntime.InferenceSession(families(name).path)
-        outputs = ['boxes', 'scores', 'labels', *(['masks'] if name == 'MaskDINO' else [])]
+        outputs = ['boxes', 'scores', 'labels']
+        if name.startswith('MaskDINO'):
+            outputs += ['masks', *(['query_logits', 'query_masks'] if 'panoptic' in name else [])]
         assert [output.name for output in session.get_outputs()] == outputs
         domains = {node.domain for node in onnx.load(families(name).path).graph.node}
         assert domains <= {'', 'ai.onnx'}  # no operator of our own
@@ -173,7 +177,7 @@ def test_command(trained, tmp_path, capsys):
     assert main([str(word) for word in words]) == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
     assert '2 x 192 x 128: boxes' in printed and 'bbox AP on 2 pictures: 0.' in printed
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['mmdet_stable_runtime.py', 'model.onnx']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['mmdet_stable_runtime', 'model.onnx']
     assert 'GridSample' in {node.op_type for node in onnx.load(out).graph.node}
     detector = Detector(out, threads=1)
     pictures = [np.full(shape, 77, np.uint8) for shape in ((40, 60, 3), (90, 30, 3))]
@@ -202,25 +206,11 @@ def test_to_torch(trained, tmp_path, capsys):
     assert "'boxes', 'labels'" in done.stdout and '(3, 15, 4) True' in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize(
-    'change, problem',
-    [
-        (dict(test_cfg=dict(panoptic_on=True)), 'instances are exported, no panoptic segments'),
-        (dict(test_cfg=dict(boxes_from_masks=True)), 'exported are the predicted boxes'),
-    ],
-)
-def test_masks_that_cannot_be_exported(change, problem):
-    cfg = tiny_config(FAMILIES['MaskDINO'])
-    cfg.model.merge_from_dict(change) if hasattr(cfg.model, 'merge_from_dict') else cfg.model.test_cfg.update(
-        change['test_cfg']
-    )
-    with pytest.raises(ExportError, match=problem):
-        ExportableDetector(build(cfg.model))
-
-
 def test_soft_nms_cannot_be_exported(dino):
     with pytest.raises(ExportError, match=r'test_cfg\.nms=.*soft_nms'):
         survivors(torch.zeros(1, 3, 4), torch.zeros(1, 3), dict(type='soft_nms', iou_threshold=0.5))
+    with pytest.raises(ExportError, match=r'test_cfg\.nms=.*soft_nms'):
+        rule_of_masks(MaskInference(4, 7, nms=dict(type='soft_nms', iou_threshold=0.5)))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from mmdet_stable.export import Evidence, ExportError, Settings, export, source_
 from mmdet_stable.export.agreement import INT8, Agreement, Pair, agreement
 from mmdet_stable.export.exporting import batches_of, write_checked
 from mmdet_stable.export.quantising import MOST_PICTURES, calibration_pictures, quantised
-from mmdet_stable.runtime import METADATA
+from mmdet_stable.runtime.detector import METADATA
 
 from .models import in_precision
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
-from mmdet.apis import DetInferencer
 from mmdet.registry import TRANSFORMS
 from PIL import Image
 
-from mmdet_stable import runtime
-from mmdet_stable.runtime import Detector, ModelError, PictureError
+from mmdet_stable.export.exporting import write_runtime
+from mmdet_stable.runtime import Detector, ModelError, PictureError, pictures
+from mmdet_stable.runtime.__main__ import main
+from mmdet_stable.runtime.masks import survivors
+
+from .models import det_inferencer
 
 RNG = np.random.default_rng(0)
 
@@ -28,20 +29,9 @@ def detector(dino):
 
 @pytest.fixture(scope='module')
 def by_mmdet(dino, tmp_path_factory):
-    """What mmdet's inferencer detects with the same weights on a path or an array."""
-    folder = tmp_path_factory.mktemp('inferencer')
-    dino.cfg.dump(folder / 'config.py')
-    meta = dict(dataset_meta=dict(classes=dino.source.metadata['classes'], palette='random'))
-    torch.save(dict(state_dict=dino.source.detector.state_dict(), meta=meta), folder / 'weights.pth')
-    inferencer = DetInferencer(
-        str(folder / 'config.py'), str(folder / 'weights.pth'), device='cpu', show_progress=False
-    )
-
-    def detect(picture):
-        (found,) = inferencer(picture, return_datasamples=True, no_save_vis=True)['predictions']
-        return found.pred_instances
-
-    return detect
+    """Instances that mmdet's inferencer detects on a path or an array."""
+    detect = det_inferencer(dino, tmp_path_factory.mktemp('inferencer'))
+    return lambda picture: detect(picture).pred_instances
 
 
 def pixels(height, width, channels=3):
@@ -124,7 +114,7 @@ def test_arrays_are_bgr(shape, detector, by_mmdet):
 )
 @pytest.mark.parametrize('has_cv2', [True, False], ids=['opencv', 'pillow'])
 def test_what_is_no_picture(picture, problem, has_cv2, detector, monkeypatch):
-    monkeypatch.setattr(runtime, 'HAS_CV2', has_cv2)
+    monkeypatch.setattr(pictures, 'HAS_CV2', has_cv2)
     with pytest.raises(PictureError, match=problem):
         detector(picture)
 
@@ -147,10 +137,10 @@ def test_pictures_too_narrow_for_the_queries(dino):
 
 
 def test_lists_and_batches(detector):
-    pictures = [pixels(50, 70), pixels(70, 50), pixels(50, 70), pixels(90, 70)]
-    alone = [detector(picture) for picture in pictures]
+    several = [pixels(50, 70), pixels(70, 50), pixels(50, 70), pixels(90, 70)]
+    alone = [detector(picture) for picture in several]
     for size in (1, 3, 4):
-        for found, expected in zip(detector.many(pictures, batch_size=size), alone):
+        for found, expected in zip(detector.many(several, batch_size=size), alone):
             np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.01)
             assert found.labels.tolist() == expected.labels.tolist()
     assert detector.many([]) == []
@@ -177,7 +167,7 @@ def test_pixels_are_mmdets(size, detector):
 def test_without_opencv_pixels_differ_by_one(detector, monkeypatch):
     expected = detector.prepare(PICTURES['EXIF rotation']).pixels.astype(int)
     of_png = detector.prepare(PICTURES['large']).pixels.astype(int)
-    monkeypatch.setattr(runtime, 'HAS_CV2', False)
+    monkeypatch.setattr(pictures, 'HAS_CV2', False)
     assert np.abs(detector.prepare(PICTURES['large']).pixels - of_png).max() <= 1
     of_jpeg = detector.prepare(PICTURES['EXIF rotation']).pixels
     assert of_jpeg.shape == expected.shape and np.abs(of_jpeg - expected).mean() < 1
@@ -222,20 +212,20 @@ def test_command_line(dino, tmp_path, capsys):
     good, bad = tmp_path / 'good.png', tmp_path / 'bad.png'
     good.write_bytes(PICTURES['jpeg'])
     bad.write_bytes(b'bad')
-    assert runtime.main([str(dino.path), str(good), '--threshold', '0', '--threads', '1']) == 0
+    assert main([str(dino.path), str(good), '--threshold', '0', '--threads', '1']) == 0
     line = json.loads(capsys.readouterr().out)
     assert line['picture'] == str(good) and len(line['detections']) == 15
     assert set(line['detections'][0]) == {'box', 'score', 'label', 'name'}
-    assert runtime.main([str(dino.path), str(bad), str(good)]) == 1
+    assert main([str(dino.path), str(bad), str(good)]) == 1
     printed = capsys.readouterr()
     assert 'bad.png: not a picture' in printed.err and len(printed.out.splitlines()) == 1
-    assert runtime.main([str(bad), str(good)]) == 1
+    assert main([str(bad), str(good)]) == 1
     assert 'ModelError' in capsys.readouterr().err
 
 
 def test_it_needs_neither_torch_nor_mmdet(dino, tmp_path):
     """In a process in which they, and the package, cannot be imported; with Pillow alone, too."""
-    shutil.copy(runtime.__file__, tmp_path / 'mmdet_stable_runtime.py')
+    write_runtime(tmp_path)
     (tmp_path / 'picture.png').write_bytes(PICTURES['jpeg'])
     for also in ('', 'cv2'):
         code = (
@@ -250,5 +240,5 @@ def test_it_needs_neither_torch_nor_mmdet(dino, tmp_path):
 
 def test_nms_of_masks():
     boxes = np.array([[0, 0, 10, 10], [1, 0, 10, 10], [1, 0, 10, 10], [20, 20, 30, 30]], np.float32)
-    assert runtime.survivors(boxes, np.array([0, 0, 1, 0]), 0.5).tolist() == [0, 2, 3]
-    assert runtime.survivors(boxes[:0], np.array([], int), 0.5).tolist() == []
+    assert survivors(boxes, np.array([0, 0, 1, 0]), 0.5).tolist() == [0, 2, 3]
+    assert survivors(boxes[:0], np.array([], int), 0.5).tolist() == []

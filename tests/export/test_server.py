@@ -2,14 +2,14 @@
 
 import importlib.util
 import io
-import shutil
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mmdet_stable import runtime
+from mmdet_stable.export.exporting import write_runtime
+from mmdet_stable.runtime import Detector
 from tests.utils import ROOT
 
 pytest.importorskip('fastapi')
@@ -21,14 +21,15 @@ pytest.importorskip('multipart')
 def server(dino, tmp_path_factory):
     """The server's file, which finds the runtime as `export --with-runtime` writes it."""
     folder = tmp_path_factory.mktemp('deployed')
-    shutil.copy(runtime.__file__, folder / 'mmdet_stable_runtime.py')
+    write_runtime(folder)
     sys.path.insert(0, str(folder))
     spec = importlib.util.spec_from_file_location('server', ROOT / 'examples' / 'server.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     yield module
     sys.path.remove(str(folder))
-    del sys.modules['mmdet_stable_runtime']
+    for name in [name for name in sys.modules if name.startswith('mmdet_stable_runtime')]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +55,7 @@ def test_detections_are_the_runtimes(client, dino):
     answer = client.post('/detect?threshold=0', files=[('pictures', ('a.png', png())), ('pictures', ('b.txt', b'no'))])
     assert answer.status_code == 200
     good, bad = answer.json()
-    assert good == dict(picture='a.png', detections=runtime.Detector(dino.path)(png()).records())
+    assert good == dict(picture='a.png', detections=Detector(dino.path)(png()).records())
     assert len(good['detections']) == 15 and 'not a picture' in bad['error']
 
 

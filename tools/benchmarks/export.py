@@ -29,10 +29,10 @@ from mmengine.hub import get_config
 from timing import machine
 
 from mmdet_stable.export import Settings, Source, source_of
-from mmdet_stable.export.onnx_file import exported_program, onnx_model, without_checks
+from mmdet_stable.export.onnx_file import exported_program, onnx_model, without
 from mmdet_stable.export.parity import synthetic_pictures
 from mmdet_stable.export.quantising import quantised
-from mmdet_stable.runtime import resize
+from mmdet_stable.runtime.pictures import resize
 
 ROOT = Path(__file__).resolve().parents[2]
 THEIRS = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
@@ -92,7 +92,7 @@ def built(args: argparse.Namespace, image: torch.Tensor, folder: Path) -> Dict[s
     if not {'onnx', 'int8', 'openvino'} & set(args.only):
         return ways
     path = folder / 'model.onnx'
-    written = without_checks(onnx_model(program, settings))
+    written = without(source.module.unwanted, onnx_model(program, settings))
     onnx.save(written, str(path))
     inputs = dict(images=image.numpy())
     if 'onnx' in args.only:
@@ -130,7 +130,9 @@ def model_of(cfg: Config) -> torch.nn.Module:
     cfg = copy.deepcopy(cfg)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
-    return MODELS.build(cfg.model).eval()
+    model = MODELS.build(cfg.model)
+    model.init_weights()  # some are not even finite before
+    return model.eval()
 
 
 def predicting(model: torch.nn.Module, image: torch.Tensor, size: tuple) -> Callable:
