@@ -42,9 +42,14 @@ class Found(NamedTuple):
     semantic: Optional[np.ndarray] = None
 
     def taken(self, inds: np.ndarray) -> 'Found':
-        """Those at ``inds``."""
-        masks = None if self.masks is None else self.masks[inds]
-        return Found(self.boxes[inds], self.scores[inds], self.labels[inds], [self.names[i] for i in inds], masks)
+        """The detections at ``inds``; maps stay."""
+        return self._replace(
+            boxes=self.boxes[inds],
+            scores=self.scores[inds],
+            labels=self.labels[inds],
+            names=[self.names[index] for index in inds],
+            masks=None if self.masks is None else self.masks[inds],
+        )
 
     def records(self) -> List[Dict[str, Any]]:
         """One plain dict per detection, without masks, as JSON takes them."""
