@@ -12,6 +12,7 @@ import torch
 from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
+from .distinct import DistinctQueries
 from .graph import ExportableDetector
 from .parity import reference
 from .recorders import StartingBoxes, TokenSelection
@@ -70,7 +71,7 @@ def pairs_of(
 ) -> List[Pair]:
     """The outputs of a file for a batch, beside the detector's own, which chooses its tokens itself."""
     found = {name: torch.from_numpy(values) for name, values in outputs.items()}
-    last = reference(detector, images, sizes, TokenSelection(), StartingBoxes())
+    last = reference(detector, images, sizes, TokenSelection(), StartingBoxes(), DistinctQueries())
     expected = module.best(last, module.whwh_of(images, sizes)).named()
     kinds = ('boxes', 'scores', 'labels', *(['masks'] if module.has_masks else []))
     return [

@@ -13,8 +13,7 @@ from torch.nn.functional import interpolate
 
 from mmdet_stable.models.dense_heads.mask_dino_head import MaskDINOHead
 from mmdet_stable.models.dense_heads.stable_heads import SharedLayersHead
-from mmdet_stable.models.detectors import DNDETR, DNConditionalDETR, MaskDINO
-from mmdet_stable.models.detectors.base import StableDetector
+from mmdet_stable.models.detectors import DNDETR, DNConditionalDETR, MaskDINO, StableDDQDETR
 from mmdet_stable.models.detectors.deformable import DeformableDetector
 from mmdet_stable.models.layers import PixelDecoderOutputs, level_sizes, level_starts, refined_boxes
 
@@ -25,7 +24,7 @@ class LastLayer(NamedTuple):
     """What a detector says about Q queries of B images.
 
     Attributes:
-        logits: (B, Q, C) raw class scores.
+        logits: (B, Q, C) raw class scores; -inf of queries that detect nothing, see :func:`of_detecting`.
         boxes_cxcywh: (B, Q, 4), normalised by the image, or by the padded input in MaskDINO.
         mask_embeddings, mask_features: (B, Q, E) and (B, E, h, w) of MaskDINO, None elsewhere.
     """
@@ -39,12 +38,11 @@ class LastLayer(NamedTuple):
 def check_exportable(detector: Any) -> None:
     """Raise ``ExportError`` for a model that is no detector of this package, or whose results cannot be exported."""
     name = type(detector).__name__
-    if not isinstance(detector, (DeformableDetector, DNDETR, DNConditionalDETR)):
-        also = ', whose queries are chosen by NMS inside the model' if isinstance(detector, StableDetector) else ''
+    if not isinstance(detector, (DeformableDetector, DNDETR, DNConditionalDETR, StableDDQDETR)):
         raise ExportError(
-            f"model.type={name!r}{also}: exported are the detectors of this package but StableDDQDETR; mmdet's DINO "
-            'and Deformable-DETR are, too, by model.type="StableDINO" and "StableDeformableDETR", which load their '
-            'checkpoints'
+            f"model.type={name!r}: exported are the detectors of this package; mmdet's DINO, Deformable-DETR and "
+            'DDQ-DETR are, too, by model.type="StableDINO", "StableDeformableDETR" and "StableDDQDETR", which load '
+            'their checkpoints'
         )
     head = detector.bbox_head
     if not isinstance(head, (DeformableDETRHead, SharedLayersHead, MaskDINOHead)):
@@ -80,10 +78,18 @@ def last_layer(detector: Any, features: Any, outside: Optional[Tensor]) -> LastL
         last = states.shape[0] - 1
         eps = getattr(head, 'sigmoid_eps', 1e-5)  # mmdet's
         boxes = refined_boxes(head.reg_branches[last], states[last], references[last], eps)
-        return LastLayer(head.cls_branches[last](states[last]), boxes)
+        return LastLayer(of_detecting(detector, head.cls_branches[last](states[last])), boxes)
     of_last = references if references.dim() == 3 else references[-1:]
     logits, boxes = head(states[-1:], of_last)
     return LastLayer(logits[-1], boxes[-1])
+
+
+def of_detecting(detector: Any, logits: Tensor) -> Tensor:
+    """The logits (B, Q, C) of a detector that has just run, -inf of queries that its head leaves out: DDQ-DETR's may
+    detect only if they are distinct."""
+    if not isinstance(detector, StableDDQDETR):
+        return logits
+    return logits.masked_fill(~detector.detecting_queries()[..., None], float('-inf'))
 
 
 def inputs_of_coders(detector: Any, features: Any, outside: Optional[Tensor]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
@@ -91,12 +97,13 @@ def inputs_of_coders(detector: Any, features: Any, outside: Optional[Tensor]) ->
     if isinstance(detector, MaskDINO):
         assert isinstance(features, PixelDecoderOutputs)
         return detector.pre_transformer(features)
-    if not isinstance(detector, DeformableDetector):
+    has_levels = isinstance(detector, (DeformableDetector, StableDDQDETR))
+    if not has_levels:
         features = features[-1:]
     maps: List[Tensor] = list(features)
     masks: List[Any] = [None if outside is None else at_size_of(outside, level) for level in maps]
     positions = [tokens_of(detector.positional_encoding(mask, input=level)) for mask, level in zip(masks, maps)]
-    if not isinstance(detector, DeformableDetector):
+    if not has_levels:
         mask = None if masks[0] is None else masks[0].flatten(1)
         tokens = dict(feat=tokens_of(maps[0]), feat_mask=mask, feat_pos=positions[0])
         return tokens, dict(memory_mask=mask, memory_pos=positions[0])

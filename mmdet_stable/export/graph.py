@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from mmdet_stable.models.detectors import MaskDINO
 from mmdet_stable.models.layers import DeformableAttention
 
+from .distinct import DistinctQueries
 from .flow import LastLayer, check_exportable, last_layer
-from .nms import survivors
+from .nms import distinct_survivors, survivors
 from .recorders import StartingBoxes, TokenSelection, choices
 from .sampling import SAMPLINGS
 
@@ -29,6 +30,8 @@ class Detections(NamedTuple):
         tokens: (B, Q) int64, from which token of the encoder each query starts. For the check; two-stage detectors'
             alone.
         starts: (B, Q, 4) boxes before the sigmoid, at which the decoder starts. For the check; MaskDINO's alone.
+        distinct, proposals: which queries NMS chose among which boxes; see :class:`DistinctQueries`. For the check;
+            DDQ-DETR's alone.
     """
 
     boxes: Tensor
@@ -40,6 +43,8 @@ class Detections(NamedTuple):
     queries: Tensor
     tokens: Optional[Tensor]
     starts: Optional[Tensor]
+    distinct: Optional[Tensor] = None
+    proposals: Optional[Tensor] = None
 
     def named(self) -> Dict[str, Tensor]:
         """Those that there are."""
@@ -47,7 +52,7 @@ class Detections(NamedTuple):
 
 
 INSTANCES = ('boxes', 'scores', 'labels', 'masks')
-FOR_CHECKS = ('queries', 'tokens', 'starts')
+FOR_CHECKS = ('queries', 'tokens', 'starts', 'distinct', 'proposals')
 
 
 class ExportableDetector(nn.Module):
@@ -99,14 +104,14 @@ class ExportableDetector(nn.Module):
         Returns:
             see :class:`Detections`.
         """
-        selection, starts = TokenSelection(), StartingBoxes()
+        selection, starts, distinct = TokenSelection(), StartingBoxes(), DistinctQueries(distinct_survivors)
         assert (sizes is not None) == self.padded
         outside = None if sizes is None else outside_of(sizes, images.shape[-2], images.shape[-1])
         features = self.detector.extract_feat(self.normalised(images, outside))
-        with choices(self.detector, selection, starts):
+        with choices(self.detector, selection, starts, distinct):
             found = last_layer(self.detector, features, outside)
         best = self.best(found, self.whwh_of(images, sizes))
-        return best._replace(tokens=selection.chosen, starts=starts.found).named()
+        return best._replace(tokens=selection.chosen, starts=starts.found, **distinct.for_checks()).named()
 
     def whwh_of(self, images: Tensor, sizes: Optional[Tensor]) -> Tensor:
         """(B, 1, 4) twice the width and height in pixels by which boxes are normalised: of the pictures, or of the

@@ -1,12 +1,14 @@
-"""Class-wise NMS of a fixed number of boxes, in operators that can be exported."""
+"""NMS in operators that can be exported."""
 
-from typing import Any, Mapping
+from typing import Any, Mapping, Tuple
 
 import torch
-from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .errors import ExportError
+
+PASSES = 4  # over the boxes of one round
 
 
 def survivors(boxes_xyxy: Tensor, labels: Tensor, nms_cfg: Mapping[str, Any]) -> Tensor:
@@ -24,8 +26,8 @@ def survivors(boxes_xyxy: Tensor, labels: Tensor, nms_cfg: Mapping[str, Any]) ->
     Returns:
         (B, N) bool.
     """
-    check_nms(nms_cfg)
-    overlaps = bbox_overlaps(boxes_xyxy, boxes_xyxy) > nms_cfg['iou_threshold']
+    check_nms(nms_cfg, 'test_cfg.nms')
+    overlaps = overlapping(boxes_xyxy, boxes_xyxy, nms_cfg)
     same = labels[:, :, None] == labels[:, None]
     number = boxes_xyxy.shape[1]
     better = torch.ones(number, number, dtype=torch.bool, device=boxes_xyxy.device).tril(-1)
@@ -43,8 +45,67 @@ def survivors(boxes_xyxy: Tensor, labels: Tensor, nms_cfg: Mapping[str, Any]) ->
     return kept
 
 
-def check_nms(nms_cfg: Mapping[str, Any]) -> None:
-    """Raise ``ExportError`` for anything but hard NMS by a threshold."""
+def distinct_survivors(
+    boxes_xyxy: Tensor, logits: Tensor, candidates: Tensor, number: int, nms_cfg: Mapping[str, Any]
+) -> Tensor:
+    """The best boxes that NMS keeps, as :func:`mmdet_stable.models.layers.distinct_boxes`, among any number of boxes.
+
+    In each round, the next ``number`` candidates are asked a few times, as in :func:`survivors`, which the boxes kept
+    before have left over. Answers up to the first that has changed in the end are final; the next round goes on there.
+    """
+    check_nms(nms_cfg, 'dqs_cfg')
+    order = logits.masked_fill(~candidates, float('-inf')).topk(logits.shape[1], 1).indices
+    last = candidates.sum(1)
+    order, ranked = pad(order, (0, number)), pad(_taken(boxes_xyxy, order), (0, 0, 0, number))
+    steps = torch.arange(number, device=logits.device)
+    better = steps < steps[:, None]
+
+    def needed(start: Tensor, count: Tensor, found: Tensor) -> Tensor:
+        return ((start < last) & (count < number)).any()
+
+    def next_round(start: Tensor, count: Tensor, found: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        ranks = start[:, None] + steps
+        boxes, kept_before = _taken(ranked, ranks), _taken(ranked, found[:, :number])
+        removed = overlapping(boxes, kept_before, nms_cfg) & (steps < count[:, None])[:, None]
+        left = (ranks < last[:, None]) & ~removed.any(-1)
+        suppresses = overlapping(boxes, boxes, nms_cfg) & better
+        kept = before = left
+        for _ in range(PASSES):
+            before, kept = kept, left & ~(suppresses & kept[:, None]).any(-1)
+        final = (kept != before).long().cumsum(1) == 0
+        kept = kept & final
+        place = count[:, None] + kept.long().cumsum(1) - 1
+        place = torch.where(kept & (place < number), place, number)  # the last column is thrown away
+        start = (start + final.sum(1)).minimum(last)
+        return start, count + kept.sum(1), found.scatter(1, place, ranks)
+
+    start, count = torch.zeros_like(last), torch.zeros_like(last)
+    found = order.new_zeros(order.shape[0], number + 1)
+    _, count, found = torch.while_loop(needed, next_round, (start, count, found))
+    return order.gather(1, found[:, :number]).masked_fill(steps >= count[:, None], -1)
+
+
+def _taken(boxes: Tensor, inds: Tensor) -> Tensor:
+    """Of boxes (B, N, 4) those at ``inds`` (B, M)."""
+    return boxes.gather(1, inds[..., None].expand(-1, -1, 4))
+
+
+def overlapping(ones_xyxy: Tensor, others_xyxy: Tensor, nms_cfg: Mapping[str, Any]) -> Tensor:
+    """(B, N, M) bool, which of boxes (B, N, 4) and (B, M, 4) overlap by more than the threshold.
+
+    Unlike mmdet's ``bbox_overlaps``, it can be exported inside of loops.
+    """
+    left, top, right, bottom = ones_xyxy[:, :, None].unbind(-1)
+    other_left, other_top, other_right, other_bottom = others_xyxy[:, None].unbind(-1)
+    width = (right.minimum(other_right) - left.maximum(other_left)).clamp(min=0)
+    height = (bottom.minimum(other_bottom) - top.maximum(other_top)).clamp(min=0)
+    both = width * height
+    areas = (right - left) * (bottom - top) + (other_right - other_left) * (other_bottom - other_top)
+    return both > nms_cfg['iou_threshold'] * (areas - both)
+
+
+def check_nms(nms_cfg: Mapping[str, Any], key: str) -> None:
+    """Raise ``ExportError``, naming the config's ``key``, for anything but hard NMS by a threshold."""
     extra = set(nms_cfg) - {'type', 'iou_threshold'}
     if nms_cfg.get('type', 'nms') != 'nms' or extra or 'iou_threshold' not in nms_cfg:
-        raise ExportError(f"test_cfg.nms={dict(nms_cfg)}: exported is dict(type='nms', iou_threshold=...) alone")
+        raise ExportError(f"{key}={dict(nms_cfg)}: exported is dict(type='nms', iou_threshold=...) alone")

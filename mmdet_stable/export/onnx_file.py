@@ -99,11 +99,11 @@ def onnx_model(program: torch.export.ExportedProgram, settings: Settings) -> onn
         )
         assert written is not None
         model = onnx_ir.to_proto(simplified(written.model))
-    for info in list(model.graph.value_info):  # names of symbols, hundreds of them, that nobody reads
-        model.graph.value_info.remove(info)
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ''
+    for graph in _graphs(model.graph):
+        del graph.value_info[:], graph.metadata_props[:]  # names of symbols, hundreds of them, that nobody reads
+        for node in graph.node:
+            del node.metadata_props[:]
+            node.doc_string = ''
     return in_half_precision(model) if settings.fp16 else model
 
 
@@ -174,6 +174,15 @@ def in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
         if weight.name not in used:
             model.graph.initializer.remove(weight)
     return model
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph, and the bodies of its loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField('g'):
+                yield from _graphs(attribute.g)
 
 
 def _of_subgraphs(node: onnx.NodeProto) -> List[str]:

@@ -16,8 +16,9 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .distinct import DistinctQueries
 from .errors import ExportError
-from .flow import LastLayer
+from .flow import LastLayer, of_detecting
 from .graph import ExportableDetector, masks_of
 from .recorders import StartingBoxes, TokenSelection, choices
 
@@ -73,14 +74,20 @@ class Difference(NamedTuple):
 
 
 def reference(
-    detector: Any, images: Tensor, sizes: Tensor, selection: TokenSelection, starts: StartingBoxes
+    detector: Any,
+    images: Tensor,
+    sizes: Tensor,
+    selection: TokenSelection,
+    starts: StartingBoxes,
+    distinct: DistinctQueries,
 ) -> LastLayer:
     """What a detector says by mmdet's own flow, as in ``predict``.
 
     Args:
         images: (B, 3, H, W) uint8 RGB.
         sizes: (B, 2) height and width of the pictures in them.
-        selection, starts: given what the file has chosen, where it chooses; they remember whether that is right.
+        selection, starts, distinct: given what the file has chosen, where it chooses; they remember whether that is
+            right.
     """
     preprocessor = detector.data_preprocessor
     order = slice(None) if preprocessor._channel_conversion else slice(None, None, -1)
@@ -91,11 +98,11 @@ def reference(
         part = (part[list(range(3))[order]] - preprocessor.mean) / preprocessor.std
         pixels.append(pad(part, (0, frame[1] - width, 0, frame[0] - height), value=preprocessor.pad_value))
         samples.append(DetDataSample(metainfo=dict(img_shape=(height, width), batch_input_shape=frame)))
-    with torch.no_grad(), choices(detector, selection, starts):
+    with torch.no_grad(), choices(detector, selection, starts, distinct):
         outputs = detector.forward_transformer(detector.extract_feat(torch.stack(pixels)), samples)
         found = detector.bbox_head(**outputs)
     masks = (found[2][-1], outputs['mask_features']) if len(found) == 3 else ()
-    return LastLayer(found[0][-1], found[1][-1], *masks)
+    return LastLayer(of_detecting(detector, found[0][-1]), found[1][-1], *masks)
 
 
 def compare(
@@ -122,7 +129,9 @@ def compare(
     if not all(value.isfinite().all() for value in outputs.values() if value.is_floating_point()):
         raise ExportError('the file computes numbers that are not finite')
     selection, starts = TokenSelection(outputs.get('tokens')), StartingBoxes(outputs.get('starts'), allowed.ties)
-    wanted = reference(detector, images, sizes, selection, starts)
+    distinct = DistinctQueries(given=outputs.get('distinct'), boxes=outputs.get('proposals'))
+    wanted = reference(detector, images, sizes, selection, starts, distinct)
+    moved_inside, short_inside = distinct.differences()
     scores = module.class_scores(wanted.logits)
     queries, labels = outputs['queries'], outputs['labels']
     pairs = queries * scores.shape[-1] + labels
@@ -138,11 +147,12 @@ def compare(
     if module.nms is not None and not module.has_masks:
         kept = outputs['scores'] > 0
         for image in range(len(images)):
+            detected = expected[image] > 0
             check_nms(
-                outputs['boxes'][image],
-                expected[image],
-                labels[image],
-                kept[image],
+                outputs['boxes'][image][detected],
+                expected[image][detected],
+                labels[image][detected],
+                kept[image][detected],
                 module.nms['iou_threshold'],
                 allowed.scores,
             )
@@ -155,7 +165,8 @@ def compare(
     moved = (outputs['boxes'] - boxes).abs().max().item() / max(images.shape[2:])
     masks = _mask_difference(wanted, queries, outputs) if module.has_masks else 0.0
     batch, _, height, width = images.shape
-    return Difference(batch, height, width, max(moved, starts.excess), max(score, missed), selection.shortfall(), masks)
+    moved, ties = max(moved, starts.excess, moved_inside), max(selection.shortfall(), short_inside)
+    return Difference(batch, height, width, moved, max(score, missed), ties, masks)
 
 
 def check_nms(boxes: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, threshold: float, near: float) -> None:

@@ -9,11 +9,15 @@ from torch import Tensor
 
 from mmdet_stable.models.layers import best_tokens, initial_boxes, masks_to_xyxy
 
+from .distinct import DistinctQueries
+
 
 @contextmanager
-def choices(detector: Any, selection: 'TokenSelection', starts: 'StartingBoxes') -> Iterator[None]:
-    """Let a detector that has such choices leave them to ``selection`` and ``starts``, for a while."""
-    names = dict(selection=selection, first_boxes=starts)
+def choices(
+    detector: Any, selection: 'TokenSelection', starts: 'StartingBoxes', distinct: DistinctQueries
+) -> Iterator[None]:
+    """Let a detector that has such choices leave them to these, for a while."""
+    names = dict(selection=selection, first_boxes=starts, distinct=distinct)
     own = {name: getattr(detector, name) for name in names if hasattr(detector, name)}
     try:
         for name in own:

@@ -100,7 +100,7 @@ def rule_of_masks(inference: MaskInference) -> Dict[str, Any]:
         ExportError: for anything but hard NMS.
     """
     if inference.nms:
-        check_nms(inference.nms)
+        check_nms(inference.nms, 'test_cfg.nms')
     return dict(
         instances=inference.instance_on,
         panoptic=inference.panoptic_on,
@@ -123,7 +123,8 @@ def metadata_of(module: ExportableDetector, cfg: Config, classes: Sequence[str],
     head = detector.bbox_head
     if len(classes) != head.num_classes:
         raise ExportError(f'{len(classes)} names of classes for bbox_head.num_classes={head.num_classes}')
-    chooses = getattr(detector, 'as_two_stage', False)
+    fills_up = not hasattr(detector, 'selection')  # DDQ-DETR, which may find fewer tokens than queries
+    chooses = getattr(detector, 'as_two_stage', False) and not fills_up
     return dict(
         format=FORMAT,
         version=__version__,

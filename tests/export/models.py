@@ -26,6 +26,7 @@ FAMILIES = {
     'DN-Deformable-DETR': 'configs/dn_detr/dn_deformable_detr_r50_12e.py',
     'DN-DETR': 'configs/dn_detr/dn_detr_r50_50e.py',
     'DN-Conditional-DETR': 'tests/export/dn_conditional_detr.py',
+    'DDQ-DETR': 'tests/export/ddq_detr.py',
     'MaskDINO': 'configs/mask_dino/mask_dino_r50_12e.py',
     'MaskDINO, panoptic and semantic': 'configs/mask_dino/mask_dino_panoptic_r50_12e.py',
 }
@@ -47,6 +48,8 @@ def tiny_config(config: str, nms: Optional[float] = None) -> Config:
         model.test_cfg.update(semantic_on=True)
     encoder = model.neck.encoder if 'encoder' in model.neck else model.encoder
     encoder.num_layers = 1
+    if 'dqs_cfg' in model:
+        model.decoder.num_layers = 3  # between which NMS chooses twice
     if model.get('num_feature_levels', 1) > 1:
         use_levels(model, 2 if config in OF_SEVERAL_LEVELS else 1)
     model.test_cfg.pop('nms', None)
@@ -75,6 +78,9 @@ def lively(model: torch.nn.Module) -> torch.nn.Module:
     for name, parameter in model.named_parameters():
         amount = 0.3 if 'cls_branches' in name or 'fc_cls' in name else 0.05
         parameter.data += amount * torch.randn(parameter.shape, generator=generator)
+    if hasattr(model, 'distinct'):  # large boxes, among which NMS has to choose
+        for branch in model.bbox_head.reg_branches:
+            branch[-1].bias.data[2:] += 2
     return model.eval()
 
 

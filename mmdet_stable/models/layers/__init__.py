@@ -8,7 +8,14 @@ from .mask_boxes import boxes_of_masks, masks_to_xyxy
 from .mask_dino_pixel_decoder import MaskDINOPixelDecoder, PixelDecoderOutputs
 from .mask_dino_queries import FirstBoxes, SelectedTokens, initial_boxes, select_tokens
 from .memory_fusion_encoder import MemoryFusionEncoder
-from .proposals import Selection, anchors_unact, best_tokens, with_enough_tokens
+from .proposals import (
+    DistinctSelection,
+    Selection,
+    anchors_unact,
+    best_tokens,
+    distinct_boxes,
+    with_enough_tokens,
+)
 from .self_attention import FusedConditionalAttention, SelfAttention
 from .transformer_layers import DeformableDecoderLayer
 
@@ -24,6 +31,7 @@ __all__ = [
     'DeformableDecoderLayer',
     'DenoisingQueries',
     'DinoDecoder',
+    'DistinctSelection',
     'FirstBoxes',
     'FusedConditionalAttention',
     'LevelSizes',
@@ -37,6 +45,7 @@ __all__ = [
     'best_tokens',
     'boxes_of_masks',
     'denoising_queries',
+    'distinct_boxes',
     'initial_boxes',
     'level_sizes',
     'level_starts',

@@ -72,6 +72,7 @@ class DeformableDecoder(DeformableDetrTransformerDecoder):
         """
         states, references = [], [reference_points]
         for index, layer in enumerate(self.layers):
+            self_attn_mask = self.attention_mask(index, query, reference_points, self_attn_mask)
             scale = valid_ratios.repeat(1, 1, reference_points.shape[-1] // 2)[:, None]
             scaled_points = reference_points[:, :, None] * scale
             query = layer(
@@ -93,6 +94,12 @@ class DeformableDecoder(DeformableDetrTransformerDecoder):
             else:
                 references.append(reference_points)
         return torch.stack(states), references
+
+    def attention_mask(
+        self, index: int, query: Tensor, boxes: Tensor, self_attn_mask: Optional[Tensor]
+    ) -> Optional[Tensor]:
+        """The mask of layer ``index``, by that of the layer before and the states (B, Q, D) and boxes that it made."""
+        return self_attn_mask
 
     def query_position(self, index: int, query: Tensor, boxes: Tensor, query_pos: Optional[Tensor]) -> Optional[Tensor]:
         """(B, Q, D) position of layer ``index``'s queries, which lie at ``boxes`` (B, Q, 2 or 4)."""

@@ -1,19 +1,47 @@
 """Proposals of two-stage detectors: which are chosen, also in images that are smaller than the number of queries."""
 
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
 import torch
+from mmcv.ops import batched_nms
 from torch import Tensor
 from torch.nn.functional import pad
 
 from .level_sizes import Size
 
 Selection = Callable[[Tensor, int], Tensor]
+DistinctSelection = Callable[[Tensor, Tensor, Tensor, int, Mapping[str, Any]], Tensor]
 
 
 def best_tokens(scores: Tensor, num_queries: int) -> Tensor:
     """(B, Q) int64, the tokens with the highest of the ``scores`` (B, N), best first."""
     return scores.topk(num_queries, dim=1).indices
+
+
+def distinct_boxes(
+    boxes_xyxy: Tensor, logits: Tensor, candidates: Tensor, number: int, nms_cfg: Mapping[str, Any]
+) -> Tensor:
+    """The best boxes that class-agnostic NMS keeps.
+
+    Args:
+        boxes_xyxy: (B, N, 4).
+        logits: (B, N), by whose sigmoid boxes are ranked.
+        candidates: (B, N) bool; all others are left out before NMS.
+        number: how many to return at most.
+        nms_cfg: of mmcv's ``batched_nms``.
+
+    Returns:
+        (B, number) int64, best first, and -1 behind them where fewer are kept.
+
+    Source: arXiv:2303.12776, distinct query selection.
+    """
+    scores = logits.sigmoid()
+    chosen = scores.new_full((len(scores), number), -1, dtype=torch.int64)
+    for image, inds in enumerate(mask.nonzero()[:, 0] for mask in candidates):
+        of_image = boxes_xyxy[image][inds], scores[image][inds], torch.ones_like(inds)
+        kept = inds[batched_nms(*of_image, nms_cfg)[1]][:number]
+        chosen[image, : len(kept)] = kept
+    return chosen
 
 
 def token_centres(sizes: Sequence[Size], device: torch.device) -> List[Tensor]:
