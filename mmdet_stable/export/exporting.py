@@ -119,6 +119,8 @@ def write_runtime(folder: Path) -> Path:
 
 def _export_onnx(source: Source, path: Path, evidence: Evidence) -> List[str]:
     settings = source.settings
+    if evidence.ann_file is not None and 'boxes' in source.module.unwanted:
+        raise ExportError('--ann-file: scores instances, which test_cfg.instance_on=False leaves out')
     pictures = calibration_pictures(settings.int8) if settings.int8 else []
     model = onnx_file.onnx_model(onnx_file.exported_program(source.module, settings), settings)
     if not pictures:
@@ -254,8 +256,6 @@ def check_ap(source: Source, detector: Detector, evidence: Evidence) -> List[str
         ExportError: if they differ by more than the tolerance.
     """
     assert evidence.ann_file is not None
-    if 'boxes' in source.module.unwanted:
-        raise ExportError('--ann-file: scores instances, which test_cfg.instance_on=False leaves out')
     scored = Scored(evidence.ann_file, evidence.img_dir or evidence.ann_file.parent, detector.classes)
     kind = 'segm' if source.module.has_masks else 'bbox'
     of_file, of_model = aps(scored, detector, source.detector, kind)

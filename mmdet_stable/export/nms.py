@@ -26,7 +26,7 @@ def survivors(boxes_xyxy: Tensor, labels: Tensor, nms_cfg: Mapping[str, Any]) ->
     Returns:
         (B, N) bool.
     """
-    check_nms(nms_cfg, 'test_cfg.nms')
+    check_hard_nms(nms_cfg, 'test_cfg.nms')
     overlaps = overlapping(boxes_xyxy, boxes_xyxy, nms_cfg)
     same = labels[:, :, None] == labels[:, None]
     number = boxes_xyxy.shape[1]
@@ -53,7 +53,7 @@ def distinct_survivors(
     In each round, the next ``number`` candidates are asked a few times, as in :func:`survivors`, which the boxes kept
     before have left over. Answers up to the first that has changed in the end are final; the next round goes on there.
     """
-    check_nms(nms_cfg, 'dqs_cfg')
+    check_hard_nms(nms_cfg, 'dqs_cfg')
     order = logits.masked_fill(~candidates, float('-inf')).topk(logits.shape[1], 1).indices
     last = candidates.sum(1)
     order, ranked = pad(order, (0, number)), pad(_taken(boxes_xyxy, order), (0, 0, 0, number))
@@ -104,7 +104,7 @@ def overlapping(ones_xyxy: Tensor, others_xyxy: Tensor, nms_cfg: Mapping[str, An
     return both > nms_cfg['iou_threshold'] * (areas - both)
 
 
-def check_nms(nms_cfg: Mapping[str, Any], key: str) -> None:
+def check_hard_nms(nms_cfg: Mapping[str, Any], key: str) -> None:
     """Raise ``ExportError``, naming the config's ``key``, for anything but hard NMS by a threshold."""
     extra = set(nms_cfg) - {'type', 'iou_threshold'}
     if nms_cfg.get('type', 'nms') != 'nms' or extra or 'iou_threshold' not in nms_cfg:

@@ -13,7 +13,7 @@ from mmdet_stable.versions import __version__
 
 from .errors import ExportError
 from .graph import ExportableDetector
-from .nms import check_nms
+from .nms import check_hard_nms
 
 HARMLESS = ('LoadImageFromFile', 'LoadAnnotations', 'LoadPanopticAnnotations', 'PackDetInputs')
 Size = Tuple[int, int]
@@ -100,7 +100,7 @@ def rule_of_masks(inference: MaskInference) -> Dict[str, Any]:
         ExportError: for anything but hard NMS.
     """
     if inference.nms:
-        check_nms(inference.nms, 'test_cfg.nms')
+        check_hard_nms(inference.nms, 'test_cfg.nms')
     return dict(
         instances=inference.instance_on,
         panoptic=inference.panoptic_on,

@@ -9,7 +9,7 @@ import pytest
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from PIL import Image
 
-from mmdet_stable.export import Evidence, ExportError, Settings, source_of
+from mmdet_stable.export import Evidence, ExportError, Settings, export, source_of
 from mmdet_stable.export.exporting import write_checked
 from mmdet_stable.export.spec import rule_of_masks
 from mmdet_stable.models.dense_heads.mask_inference import MaskInference
@@ -131,7 +131,7 @@ def test_a_file_without_instances(panoptic, tmp_path, capsys):
     assert line['detections'] == [] and sum(part['pixels'] for part in line['semantic']) == 40 * 60
     evidence = Evidence(ann_file=tmp_path / 'x.json')
     with pytest.raises(ExportError, match=r'--ann-file: scores instances, which test_cfg\.instance_on=False'):
-        write_checked(source, onnx.ModelProto.FromString(panoptic.content), path, evidence)
+        export(source, 'onnx', path, evidence)
 
 
 @pytest.mark.parametrize('name', ['query_logits', 'query_masks'])
