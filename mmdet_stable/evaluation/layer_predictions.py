@@ -1,13 +1,12 @@
 """What a detector predicts after its encoder and after every decoder layer."""
 
-from contextlib import contextmanager
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from mmdet.models.detectors import DDQDETR, DINO, GroundingDINO
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.structures import DetDataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdet_stable.models.detectors import MaskDINO
 from mmdet_stable.structures import BatchTargets, Predictions
@@ -59,11 +58,15 @@ def predict_layers(model: DetectionTransformer, data_batch: Dict[str, list]) -> 
         raise ValueError('the model is in training mode, where it adds denoising queries: call model.eval() first')
     data = model.data_preprocessor(data_batch, False)
     samples = data['data_samples']
-    with _encoder_proposals(model) as proposals:
-        logits, boxes_cxcywh, *_ = model(data['inputs'], samples, mode='tensor')
+    # The flow of all detectors of mmdet, by its steps: what it returns lacks the encoder's proposals.
+    encoder_inputs, decoder_inputs = model.pre_transformer(model.extract_feat(data['inputs']), samples)
+    encoded = model.forward_encoder(**encoder_inputs)
+    queries, head_inputs = model.pre_decoder(**encoded)
+    outputs = model.forward_decoder(**{**decoder_inputs, **queries})
+    logits, boxes_cxcywh, *_ = model.bbox_head(**head_inputs, **outputs)
     prefixes = tuple(f'd{layer}.' for layer in range(len(logits) - 1))
     decoder = Predictions(logits, boxes_cxcywh, (*prefixes, ''))
-    encoder = next(iter(proposals), None)
+    encoder = encoder_proposals(model, encoded, queries) if getattr(model, 'as_two_stage', False) else None
     if isinstance(model, MaskDINO):
         decoder, encoder = in_images(decoder, samples), encoder and in_images(encoder, samples)
     return LayerPredictions(decoder, encoder, ground_truth(samples))
@@ -94,38 +97,22 @@ def class_scores(model: DetectionTransformer, logits: Tensor) -> Tensor:
     return logits.sigmoid() if model.bbox_head.loss_cls.use_sigmoid else logits.softmax(-1)[..., :-1]
 
 
-@contextmanager
-def _encoder_proposals(model: DetectionTransformer) -> Iterator[List[Predictions]]:
-    """Collects the proposals that a two-stage detector turns into queries, once for every forward pass.
+def encoder_proposals(model: DetectionTransformer, encoded: Dict[str, Any], queries: Dict[str, Tensor]) -> Predictions:
+    """The proposals that a two-stage detector has turned into queries, which mmdet returns in training only.
 
-    mmdet returns them in training only. Their boxes are what the decoder starts from. Their scores are selected from
-    those of all tokens in the way of the detector's ``pre_decoder``: by the best class in DINO, by the score of an
-    object, which is class 0, in Deformable-DETR.
+    Their boxes are what the decoder starts from. Their scores are computed here once more, and selected from those of
+    all tokens in the way of the detector's ``pre_decoder``: by the best class in DINO, by the score of an object, which
+    is class 0, in Deformable-DETR.
+
+    Args:
+        encoded: what ``forward_encoder`` has returned.
+        queries: what ``pre_decoder`` has made of that for the decoder.
     """
-    proposals: List[Predictions] = []
-    if not getattr(model, 'as_two_stage', False):
-        yield proposals
-        return
-    all_logits: List[Tensor] = []  # the encoder's come first, where a head without refinement uses the layer again
+    tokens, _ = model.gen_encoder_output_proposals(
+        encoded['memory'], encoded.get('memory_mask'), encoded['spatial_shapes']
+    )
+    logits, boxes = model.bbox_head.cls_branches[model.decoder.num_layers](tokens), queries['reference_points']
     class_agnostic = getattr(model, 'class_agnostic_encoder', not isinstance(model, DINO))
-
-    def keep_logits(_: nn.Module, inputs: Tuple, logits: Tensor) -> None:
-        all_logits.append(logits)
-
-    def keep_proposals(_: nn.Module, args: Tuple, kwargs: Dict[str, Tensor]) -> None:
-        logits, boxes = all_logits[0], kwargs['reference_points']
-        objectness = logits[..., 0] if class_agnostic else logits.amax(-1)
-        best = objectness.topk(boxes.shape[1], dim=1).indices[..., None].expand(-1, -1, logits.shape[-1])
-        proposals.append(
-            Predictions(logits.gather(1, best)[None], boxes[None], ('enc_',), class_agnostic=class_agnostic)
-        )
-
-    handles = [
-        model.bbox_head.cls_branches[model.decoder.num_layers].register_forward_hook(keep_logits),
-        model.decoder.register_forward_pre_hook(keep_proposals, with_kwargs=True),
-    ]
-    try:
-        yield proposals
-    finally:
-        for handle in handles:
-            handle.remove()
+    objectness = logits[..., 0] if class_agnostic else logits.amax(-1)
+    best = objectness.topk(boxes.shape[1], dim=1).indices[..., None].expand(-1, -1, logits.shape[-1])
+    return Predictions(logits.gather(1, best)[None], boxes[None], ('enc_',), class_agnostic=class_agnostic)

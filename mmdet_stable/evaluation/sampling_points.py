@@ -1,14 +1,19 @@
 """Where deformable attention looks."""
 
 from contextlib import contextmanager
-from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from mmcv.ops import MultiScaleDeformableAttention
-from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
-from torch import Tensor, nn
+from torch import Tensor
+
+from mmdet_stable.models.detectors import MaskDINO
+from mmdet_stable.models.detectors.base import StableDetector
+from mmdet_stable.models.layers import DeformableAttention, LevelSizes, sizes_on_device, sizes_on_host
+from mmdet_stable.models.layers.deformable_attention import weighted_samples
+from mmdet_stable.models.layers.level_sizes import Size
+from mmdet_stable.models.layers.proposals import token_centres
 
 from .layer_predictions import class_scores
 
@@ -35,7 +40,7 @@ class SamplingPoints(NamedTuple):
 
 @torch.no_grad()
 def sampling_points(
-    model: DetectionTransformer,
+    model: StableDetector,
     data_batch: Dict[str, list],
     part: str = 'encoder',
     layer: int = -1,
@@ -45,6 +50,7 @@ def sampling_points(
     """Sampling points of one query on one image.
 
     Args:
+        model: a detector of this package, in evaluation mode.
         data_batch: one image; ground truth is not needed.
         part: ``'encoder'`` or ``'decoder'``.
         layer: which layer, as an index.
@@ -54,7 +60,8 @@ def sampling_points(
         level: level of the encoder's token, counted from the finest.
 
     Raises:
-        ValueError: if the model has no deformable attention or no such layer or level, or no box holds the point.
+        ValueError: if the model is none of this package, has no deformable attention or no such layer or level, or no
+            box holds the point.
 
     Source: arXiv:2304.04742 Fig. 9.
     """
@@ -62,97 +69,86 @@ def sampling_points(
     data = model.data_preprocessor(data_batch, False)
     meta = data['data_samples'][0].metainfo
     with recorded(attention) as record:
-        logits, boxes_cxcywh = model(**data, mode='tensor')
+        outputs = model.forward_transformer(model.extract_feat(data['inputs']), data['data_samples'])
+    logits, boxes_cxcywh, *_ = model.bbox_head(**outputs)
+    # Pixels of the original image in the width and height of the padded batch, and in those of the image.
+    batch_size = torch.tensor(meta['batch_input_shape'][::-1]) / torch.tensor(meta['scale_factor'])
+    image_size = batch_size if isinstance(model, MaskDINO) else torch.tensor(meta['ori_shape'][::-1])
     scores = class_scores(model, logits[-1, 0]).amax(-1).cpu()
-    boxes = (boxes_cxcywh[-1, 0] * boxes_cxcywh.new_tensor(meta['ori_shape'][::-1]).repeat(2)).cpu()
-    locations, references = sampling_locations(attention, **record)
-    # Locations are relative to the batch with its padding, and so pixels of the network's input after this.
-    to_pixels = locations.new_tensor(meta['batch_input_shape'][::-1]) / locations.new_tensor(meta['scale_factor'])
-    locations, references = (locations[0] * to_pixels).cpu(), (references[0] * to_pixels).cpu()
+    boxes = boxes_cxcywh[-1, 0].cpu() * image_size.repeat(2)
     if part == 'encoder':
         point = point or boxes[scores.argmax(), :2].tolist()
-        index = nearest_token(references, record['spatial_shapes'], level, point)
+        references = torch.cat(relative_centres(record.sizes)) * batch_size
+        index = nearest_token(references, record.sizes, level, point)
     else:
+        references = outputs['references'][layer % model.decoder.num_layers][0, :, :2].cpu() * image_size
         index = best_query(scores, boxes, point)
     return SamplingPoints(
-        points=locations[index].numpy(),
-        weights=record['weights'][0, index].cpu().numpy(),
+        points=(record.locations[0, index].cpu() * batch_size).numpy(),
+        weights=record.weights[0, index].cpu().numpy(),
         reference=references[index].numpy(),
         box_xyxy=bbox_cxcywh_to_xyxy(boxes[index]).numpy() if part == 'decoder' else None,
         query=index,
     )
 
 
-def deformable_attention(model: DetectionTransformer, part: str, layer: int) -> MultiScaleDeformableAttention:
+def deformable_attention(model: StableDetector, part: str, layer: int) -> DeformableAttention:
     """The deformable attention of a layer: in the encoder among tokens, in the decoder from queries to tokens."""
+    name = type(model).__name__
+    if not isinstance(model, StableDetector):
+        raise ValueError(
+            f"{name}: only detectors of this package say where they sample; mmdet's DINO and Deformable-DETR do with "
+            'model.type="StableDINO" and "StableDeformableDETR", which load their checkpoints'
+        )
     if part not in PARTS:
         raise ValueError(f'part={part!r}: known are {PARTS}')
-    layers = getattr(model, part).layers
+    layers = dict(zip(PARTS, model.coders))[part].layers
     if not -len(layers) <= layer < len(layers):
-        raise ValueError(f'layer={layer}: the {part} of {type(model).__name__} has layers 0 to {len(layers) - 1}')
+        raise ValueError(f'layer={layer}: the {part} of {name} has layers 0 to {len(layers) - 1}')
     attention = layers[layer].self_attn if part == 'encoder' else layers[layer].cross_attn
-    if not isinstance(attention, MultiScaleDeformableAttention):
+    if not isinstance(attention, DeformableAttention):
         raise ValueError(
-            f'the {part} of {type(model).__name__} attends everywhere by {type(attention).__name__}: only deformable '
-            'attention has sampling points'
+            f'the {part} of {name} attends everywhere by {type(attention).__name__}: only deformable attention has '
+            'sampling points'
         )
     return attention
 
 
+class SamplingRecord:
+    """Samples as :func:`weighted_samples` does, and remembers where.
+
+    Attributes:
+        sizes: height and width of each level.
+        locations: (B, Q, heads, levels, P, 2), relative to the padded batch.
+        weights: (B, Q, heads, levels, P).
+    """
+
+    sizes: List[Size]
+    locations: Tensor
+    weights: Tensor
+
+    def __call__(self, value: Tensor, spatial_shapes: LevelSizes, locations: Tensor, weights: Tensor) -> Tensor:
+        self.sizes, self.locations, self.weights = sizes_on_host(spatial_shapes), locations, weights
+        return weighted_samples(value, sizes_on_device(spatial_shapes, value.device), locations, weights)
+
+
 @contextmanager
-def recorded(attention: MultiScaleDeformableAttention) -> Iterator[Dict[str, Tensor]]:
-    """Fills a dict with what the attention computes in a forward pass: arguments of :func:`sampling_locations`, and
-    ``weights`` (B, Q, heads, levels, P). Compiled layers run uncompiled meanwhile, as they would pass hooks by."""
-    record: Dict[str, Tensor] = {}
-    shape = (attention.num_heads, attention.num_levels, attention.num_points)
-
-    def keep_arguments(_: nn.Module, args: Tuple, kwargs: Dict[str, Tensor]) -> None:
-        record.update({name: kwargs[name] for name in ('reference_points', 'spatial_shapes')})
-
-    def keep_offsets(_: nn.Module, inputs: Tuple, output: Tensor) -> None:
-        record['offsets'] = output.unflatten(-1, (*shape, 2))
-
-    def keep_weights(_: nn.Module, inputs: Tuple, output: Tensor) -> None:
-        record['weights'] = output.unflatten(-1, (shape[0], -1)).softmax(-1).unflatten(-1, shape[1:])
-
-    handles = [
-        attention.register_forward_pre_hook(keep_arguments, with_kwargs=True),
-        attention.sampling_offsets.register_forward_hook(keep_offsets),
-        attention.attention_weights.register_forward_hook(keep_weights),
-    ]
+def recorded(attention: DeformableAttention) -> Iterator[SamplingRecord]:
+    """Let the attention sample by a record for a while. Compiled layers run uncompiled meanwhile, as the record cannot
+    be compiled."""
+    record, before = SamplingRecord(), attention.sampling
+    attention.sampling = record
     try:
         with torch.compiler.set_stance('force_eager'):
             yield record
     finally:
-        for handle in handles:
-            handle.remove()
+        attention.sampling = before
 
 
-def sampling_locations(
-    attention: MultiScaleDeformableAttention,
-    offsets: Tensor,
-    reference_points: Tensor,
-    spatial_shapes: Tensor,
-    **_: Tensor,
-) -> Tuple[Tensor, Tensor]:
-    """Where the attention samples: mmcv keeps that to itself, so it is computed here once more.
-
-    Args:
-        offsets: (B, Q, heads, levels, P, 2).
-        reference_points: (B, Q, levels, 2) points or (B, Q, levels, 4) boxes in cxcywh, relative to the padded batch.
-        spatial_shapes: (levels, 2) height and width.
-
-    Returns:
-        Locations (B, Q, heads, levels, P, 2), and reference points (B, Q, 2), both relative to the padded batch.
-
-    Source: arXiv:2010.04159 Eq. 3; for boxes its appendix A.4.
-    """
-    references = reference_points[:, :, None, :, None, :2]
-    if reference_points.shape[-1] == 2:
-        unit = 1 / spatial_shapes.flip(-1)[None, None, None, :, None]
-    else:
-        unit = reference_points[:, :, None, :, None, 2:] / (2 * attention.num_points)
-    return references + offsets * unit, reference_points[:, :, 0, :2]
+def relative_centres(sizes: Sequence[Size]) -> List[Tensor]:
+    """The centres of all tokens of each level, (height * width, 2) x and y relative to the padded batch."""
+    centres = token_centres(sizes, torch.device('cpu'))
+    return [level / torch.tensor([width, height]) for level, (height, width) in zip(centres, sizes)]
 
 
 def best_query(scores: Tensor, boxes_cxcywh: Tensor, point: Optional[Tuple[float, float]]) -> int:
@@ -166,11 +162,11 @@ def best_query(scores: Tensor, boxes_cxcywh: Tensor, point: Optional[Tuple[float
     return int(scores.argmax())
 
 
-def nearest_token(references: Tensor, spatial_shapes: Tensor, level: int, point: Sequence[float]) -> int:
+def nearest_token(references: Tensor, sizes: Sequence[Size], level: int, point: Sequence[float]) -> int:
     """Index of the token of a level whose reference point (N, 2) lies closest to a point."""
-    sizes = spatial_shapes.prod(1).tolist()
     if not 0 <= level < len(sizes):
         raise ValueError(f'level={level}: the model has levels 0 to {len(sizes) - 1}')
-    start = sum(sizes[:level])
-    distance = (references[start : start + sizes[level]] - references.new_tensor(point)).norm(dim=-1)
-    return start + distance.argmin().item()
+    numbers = [height * width for height, width in sizes]
+    start = sum(numbers[:level])
+    distance = (references[start : start + numbers[level]] - references.new_tensor(point)).norm(dim=-1)
+    return start + int(distance.argmin())

@@ -1,18 +1,19 @@
-"""Sampling points are those that mmcv's attention uses."""
+"""Sampling points are those that deformable attention uses."""
 
+import numpy as np
 import pytest
 import torch
-from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
 from mmdet_stable.evaluation.sampling_points import (
     best_query,
     deformable_attention,
     nearest_token,
     recorded,
-    sampling_locations,
     sampling_points,
 )
-from tests.evaluation.test_layer_predictions import SIZE, batch_of, model_of
+from tests.evaluation.test_layer_predictions import DINO, SIZE, WIDE, batch_of, model_of
+from tests.models.detectors.test_mask_dino import model_cfg as mask_dino_cfg
+from tests.utils import build, tiny_model_cfg
 
 
 def single(batch):
@@ -30,40 +31,47 @@ def model():
 
 @pytest.mark.parametrize('part,layer', [('encoder', -1), ('decoder', 0)])
 @torch.no_grad()
-def test_mmcv_samples_there(model, part, layer):
-    """Of its points and weights, the output of the attention can be computed once more."""
+def test_a_record_changes_nothing(model, part, layer):
+    """Of its points and weights, the attention's output is computed; afterwards, it samples as before."""
     attention = deformable_attention(model, part, layer)
-    calls = []
-    handle = attention.register_forward_hook(lambda *call: calls.append(call[1:]), with_kwargs=True)
     data = model.data_preprocessor(batch_of(), False)
+    expected = model(**data, mode='tensor')
     with recorded(attention) as record:
-        model(**data, mode='tensor')
-    handle.remove()
-    ((args, kwargs, output),) = calls
-    assert not args
-    value = kwargs['query'] if kwargs.get('value') is None else kwargs['value']
-    value = attention.value_proj(value)
-    if kwargs.get('key_padding_mask') is not None:
-        value = value.masked_fill(kwargs['key_padding_mask'][..., None], 0)
-    locations, _ = sampling_locations(attention, **record)
-    found = multi_scale_deformable_attn_pytorch(
-        value.unflatten(-1, (attention.num_heads, -1)), record['spatial_shapes'], locations, record['weights']
-    )
-    expected = output - (kwargs['query'] if kwargs.get('identity') is None else kwargs['identity'])
-    torch.testing.assert_close(attention.output_proj(found), expected, atol=1e-4, rtol=1e-4)
-    assert not attention._forward_pre_hooks and not attention.sampling_offsets._forward_hooks
+        found = model(**data, mode='tensor')
+        record.weights = None
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other)
+    model(**data, mode='tensor')
+    assert attention.sampling is None and record.weights is None
 
 
 @torch.no_grad()
 def test_compiled_layers_are_seen_into():
     model = model_of('StableDINO')
+    expected = sampling_points(model, single(batch_of()))
     for layer in model.encoder.layers:
         layer.compile(backend='eager')
-    data = model.data_preprocessor(batch_of(), False)
-    model(**data, mode='tensor')
-    with recorded(deformable_attention(model, 'encoder', 0)) as record:
-        model(**data, mode='tensor')
-    assert record.keys() == {'reference_points', 'spatial_shapes', 'offsets', 'weights'}
+    model(**model.data_preprocessor(batch_of(), False), mode='tensor')
+    assert (sampling_points(model, single(batch_of())).points == expected.points).all()
+
+
+@pytest.mark.parametrize('kind', ['StableDINO', 'DABDeformableDETR', 'MaskDINO'])
+@pytest.mark.parametrize('part', ['encoder', 'decoder'])
+def test_points_without_offsets_are_the_reference(kind, part):
+    """Also where the batch is padded: points are relative to it, and boxes to the image, but for MaskDINO's."""
+    model = mask_dino() if kind == 'MaskDINO' else model_of(kind)
+    model.data_preprocessor.pad_size_divisor = 80
+    attention = deformable_attention(model, part, 1)
+    torch.nn.init.zeros_(attention.sampling_offsets.weight)
+    torch.nn.init.zeros_(attention.sampling_offsets.bias)
+    samples = sampling_points(model, single(batch_of()), part, layer=1)
+    assert np.abs(samples.points - samples.reference).max() < 1e-2
+
+
+def mask_dino():
+    model = build(mask_dino_cfg()).eval()
+    model.data_preprocessor = model_of('StableDINO').data_preprocessor
+    return model
 
 
 def test_points_in_pixels_of_the_original_image(model):
@@ -92,8 +100,8 @@ def test_choosing_by_hand():
     with pytest.raises(ValueError, match='no query has its box there'):
         best_query(scores, boxes, (0, 0))
     references = torch.tensor([[1.0, 1], [3, 1], [1, 3], [3, 3], [2, 2]])
-    assert nearest_token(references, torch.tensor([[2, 2], [1, 1]]), 0, (2.6, 1.9)) == 1
-    assert nearest_token(references, torch.tensor([[2, 2], [1, 1]]), 1, (0, 0)) == 4
+    assert nearest_token(references, [(2, 2), (1, 1)], 0, (2.6, 1.9)) == 1
+    assert nearest_token(references, [(2, 2), (1, 1)], 1, (0, 0)) == 4
 
 
 def test_mistakes_are_explained(model):
@@ -105,5 +113,7 @@ def test_mistakes_are_explained(model):
     ):
         with pytest.raises(ValueError, match=message):
             sampling_points(model, batch, **wrong)
-    with pytest.raises(ValueError, match='attends everywhere by MultiheadAttention'):
-        sampling_points(model_of('DETR'), batch)
+    with pytest.raises(ValueError, match='attends everywhere by FusedConditionalAttention'):
+        sampling_points(model_of('DNDETR'), batch, 'decoder')
+    with pytest.raises(ValueError, match=r'DINO: only detectors of this package .* with model\.type="StableDINO"'):
+        sampling_points(build(tiny_model_cfg(DINO, **WIDE)).eval(), batch)
