@@ -18,7 +18,7 @@ from mmengine.config import Config
 
 from mmdet_stable import runtime
 from mmdet_stable.runtime import Detector
-from mmdet_stable.runtime.pictures import Prepared, batch_of, decode, resize, resized_size
+from mmdet_stable.runtime.pictures import batch_of, decode, prepared
 
 from . import onnx_file
 from .agreement import INT8, Pair, agreement, pairs_of
@@ -119,24 +119,29 @@ def write_runtime(folder: Path) -> Path:
 
 def _export_onnx(source: Source, path: Path, evidence: Evidence) -> List[str]:
     settings = source.settings
-    if evidence.ann_file is not None and 'boxes' in source.module.unwanted:
-        raise ExportError('--ann-file: scores instances, which test_cfg.instance_on=False leaves out')
+    scored = None if evidence.ann_file is None else scored_pictures(source, evidence.ann_file, evidence.img_dir)
     pictures = calibration_pictures(settings.int8) if settings.int8 else []
     model = onnx_file.onnx_model(onnx_file.exported_program(source.module, settings), settings)
-    if not pictures:
-        return write_checked(source, model, path, evidence)
-    names = ('images', 'sizes')[: 1 + source.module.padded]
-    prepared = (prepare(source.metadata, decode(path)) for path in pictures)
-    model = quantised(model, (dict(zip(names, batch_of(source.metadata, [one]))) for one in prepared))
-    source.metadata['calibrated_on'] = len(pictures)
-    evidence = evidence._replace(images=evidence.images or evenly(pictures, CHECKED_INT8))
-    return [
-        f'calibrated on {len(pictures)} pictures of {settings.int8}',
-        *write_checked(source, model, path, evidence),
-    ]
+    lines, images = [], evidence.images
+    if pictures:
+        names = ('images', 'sizes')[: 1 + source.module.padded]
+        calibration = (batch_of(source.metadata, [prepared(source.metadata, decode(one))]) for one in pictures)
+        model = quantised(model, (dict(zip(names, inputs)) for inputs in calibration))
+        source.metadata['calibrated_on'] = len(pictures)
+        lines.append(f'calibrated on {len(pictures)} pictures of {settings.int8}')
+        images = images or evenly(pictures, CHECKED_INT8)
+    lines += write_checked(source, model, path, images)
+    return lines if scored is None else [*lines, check_ap(source, Detector(path), scored)]
 
 
-def write_checked(source: Source, model: onnx.ModelProto, path: Path, evidence: Evidence) -> List[str]:
+def scored_pictures(source: Source, ann_file: Path, img_dir: Optional[Path]) -> Scored:
+    """The pictures on which AP is compared; see :class:`Evidence`."""
+    if 'boxes' in source.module.unwanted:
+        raise ExportError('--ann-file: scores instances, which test_cfg.instance_on=False leaves out')
+    return Scored(ann_file, img_dir or ann_file.parent, source.metadata['classes'])
+
+
+def write_checked(source: Source, model: onnx.ModelProto, path: Path, images: Sequence[Path] = ()) -> List[str]:
     """Write a model in ONNX, check it, and write it again without what only the check reads; returns the report."""
     onnx_file.write(model, path, source.metadata)
     detector = Detector(path)
@@ -146,10 +151,8 @@ def write_checked(source: Source, model: onnx.ModelProto, path: Path, evidence: 
         inputs = dict(images=images, sizes=sizes) if source.module.padded else dict(images=images)
         return dict(zip(names, detector.session.run(names, inputs)))
 
-    lines, parity = (check_agreement if source.settings.int8 else check)(source, outputs, evidence)
+    lines, parity = (check_agreement if source.settings.int8 else check)(source, outputs, images)
     onnx_file.write(onnx_file.without(source.module.unwanted, model), path, {**source.metadata, 'parity': parity})
-    if evidence.ann_file is not None:
-        lines += check_ap(source, Detector(path), evidence)
     return lines
 
 
@@ -166,19 +169,21 @@ def _export_torch(source: Source, path: Path, evidence: Evidence) -> List[str]:
         with torch.no_grad():
             return {name: value.numpy() for name, value in module(*inputs).items()}
 
-    return check(source, outputs, evidence)[0]
+    return check(source, outputs, evidence.images)[0]
 
 
 def batches_of(source: Source, images: Sequence[Path]) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
     """Inputs of the file, see :func:`mmdet_stable.runtime.pictures.batch_of`: pictures alone and in batches, synthetic
     ones where none are given."""
     pictures = [decode(path) for path in images] or synthetic_pictures()
-    prepared = [prepare(source.metadata, picture) for picture in pictures]
-    for inds in batches([part.pixels.shape[:2] for part in prepared], source.module.padded):
-        yield batch_of(source.metadata, [prepared[index] for index in inds])
+    for picture in pictures:
+        check_resizing(source.metadata, picture)
+    inputs = [prepared(source.metadata, picture) for picture in pictures]
+    for inds in batches([one.pixels.shape[:2] for one in inputs], source.module.padded):
+        yield batch_of(source.metadata, [inputs[index] for index in inds])
 
 
-def check(source: Source, outputs: Outputs, evidence: Evidence) -> Tuple[List[str], Dict[str, Any]]:
+def check(source: Source, outputs: Outputs, paths: Sequence[Path]) -> Tuple[List[str], Dict[str, Any]]:
     """Compare query by query, on pictures of several sizes, alone and in batches.
 
     Returns:
@@ -189,7 +194,7 @@ def check(source: Source, outputs: Outputs, evidence: Evidence) -> Tuple[List[st
     """
     allowed = FP16 if source.settings.fp16 else FP32
     lines, differences, problems = [], [], []
-    for images, sizes in batches_of(source, evidence.images):
+    for images, sizes in batches_of(source, paths):
         difference = compare(
             source.module,
             source.detector,
@@ -214,11 +219,11 @@ def check(source: Source, outputs: Outputs, evidence: Evidence) -> Tuple[List[st
     )
 
 
-def check_agreement(source: Source, outputs: Outputs, evidence: Evidence) -> Tuple[List[str], Dict[str, Any]]:
+def check_agreement(source: Source, outputs: Outputs, paths: Sequence[Path]) -> Tuple[List[str], Dict[str, Any]]:
     """Compare the confident detections, as :func:`check` does for files that compute the same."""
     pairs: List[Pair] = []
     checked_on = []
-    for images, sizes in batches_of(source, evidence.images):
+    for images, sizes in batches_of(source, paths):
         found = outputs(images, sizes)
         pairs += pairs_of(source.module, source.detector, torch.from_numpy(images), torch.from_numpy(sizes), found)
         checked_on.append([len(images), *images.shape[2:]])
@@ -230,37 +235,29 @@ def check_agreement(source: Source, outputs: Outputs, evidence: Evidence) -> Tup
     return [line], dict(checked_on=checked_on, measured=measured._asdict(), allowed=INT8._asdict())
 
 
-def prepare(metadata: Dict[str, Any], picture: np.ndarray) -> Prepared:
-    """A picture (height, width, 3) RGB as the runtime and mmdet's pipeline resize it, which must agree.
-
-    Raises:
-        ExportError: if they do not.
-    """
-    size = resized_size(metadata, *picture.shape[:2])
-    pixels = resize(picture, size)
+def check_resizing(metadata: Dict[str, Any], picture: np.ndarray) -> None:
+    """Raise ``ExportError`` unless the runtime resizes a picture (height, width, 3) RGB as mmdet's pipeline does."""
+    pixels = prepared(metadata, picture).pixels
     if metadata['input']['size'] is None:
         rule = metadata['resize']
         theirs = TRANSFORMS.build(dict(type='Resize', scale=tuple(rule['scale']), keep_ratio=rule['keep_ratio']))
         by_mmdet = theirs(dict(img=picture[:, :, ::-1], img_shape=picture.shape[:2]))['img'][:, :, ::-1]
     else:
-        by_mmdet = mmcv.imresize(picture, size[::-1])
+        by_mmdet = mmcv.imresize(picture, pixels.shape[1::-1])
     if by_mmdet.shape != pixels.shape or (by_mmdet != pixels).any():
         raise ExportError(f'the runtime resizes to {pixels.shape}, mmdet to {by_mmdet.shape}, or to other pixels')
-    return Prepared(pixels, picture.shape[:2])
 
 
-def check_ap(source: Source, detector: Detector, evidence: Evidence) -> List[str]:
-    """AP of the file and of the model on the pictures of an annotation file.
+def check_ap(source: Source, detector: Detector, scored: Scored) -> str:
+    """AP of the file and of the model, which differ by no more than the tolerance.
 
     Raises:
-        ExportError: if they differ by more than the tolerance.
+        ExportError: if they do.
     """
-    assert evidence.ann_file is not None
-    scored = Scored(evidence.ann_file, evidence.img_dir or evidence.ann_file.parent, detector.classes)
     kind = 'segm' if source.module.has_masks else 'bbox'
     of_file, of_model = aps(scored, detector, source.detector, kind)
     line = f'{kind} AP on {len(scored.ids)} pictures: {of_file:.4f}, of the model {of_model:.4f}'
     allowed = dict(float32=FP32.ap, float16=FP16.ap, int8=INT8.ap)[source.settings.precision]
     if not abs(of_file - of_model) <= allowed:
         raise ExportError(f'{line}; allowed are {allowed}')
-    return [line]
+    return line

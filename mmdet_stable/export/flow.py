@@ -8,13 +8,14 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from mmdet.models.dense_heads import DeformableDETRHead
+from mmdet.models.detectors import DeformableDETR
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmdet_stable.models.dense_heads.mask_dino_head import MaskDINOHead
 from mmdet_stable.models.dense_heads.stable_heads import SharedLayersHead
-from mmdet_stable.models.detectors import DNDETR, DNConditionalDETR, MaskDINO, StableDDQDETR
-from mmdet_stable.models.detectors.deformable import DeformableDetector
+from mmdet_stable.models.detectors import MaskDINO
+from mmdet_stable.models.detectors.base import StableDetector
 from mmdet_stable.models.layers import PixelDecoderOutputs, level_sizes, level_starts, refined_boxes
 
 from .errors import ExportError
@@ -38,7 +39,7 @@ class LastLayer(NamedTuple):
 def check_exportable(detector: Any) -> None:
     """Raise ``ExportError`` for a model that is no detector of this package, or whose results cannot be exported."""
     name = type(detector).__name__
-    if not isinstance(detector, (DeformableDetector, DNDETR, DNConditionalDETR, StableDDQDETR)):
+    if not isinstance(detector, StableDetector):
         raise ExportError(
             f"model.type={name!r}: exported are the detectors of this package; mmdet's DINO, Deformable-DETR and "
             'DDQ-DETR are, too, by model.type="StableDINO", "StableDeformableDETR" and "StableDDQDETR", which load '
@@ -87,9 +88,8 @@ def last_layer(detector: Any, features: Any, outside: Optional[Tensor]) -> LastL
 def of_detecting(detector: Any, logits: Tensor) -> Tensor:
     """The logits (B, Q, C) of a detector that has just run, -inf of queries that its head leaves out: DDQ-DETR's may
     detect only if they are distinct."""
-    if not isinstance(detector, StableDDQDETR):
-        return logits
-    return logits.masked_fill(~detector.detecting_queries()[..., None], float('-inf'))
+    detecting = detector.detecting_queries()
+    return logits if detecting is None else logits.masked_fill(~detecting[..., None], float('-inf'))
 
 
 def inputs_of_coders(detector: Any, features: Any, outside: Optional[Tensor]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
@@ -97,7 +97,7 @@ def inputs_of_coders(detector: Any, features: Any, outside: Optional[Tensor]) ->
     if isinstance(detector, MaskDINO):
         assert isinstance(features, PixelDecoderOutputs)
         return detector.pre_transformer(features)
-    has_levels = isinstance(detector, (DeformableDetector, StableDDQDETR))
+    has_levels = isinstance(detector, DeformableDETR)
     if not has_levels:
         features = features[-1:]
     maps: List[Tensor] = list(features)

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from .masks import Frame, boxes_around, instance_masks, panoptic_map, semantic_map, survivors
-from .pictures import MOST_PIXELS, Picture, Prepared, Size, batch_of, decode, resize, resized_size
+from .pictures import MOST_PIXELS, Picture, Prepared, Size, batch_of, decode, prepared
 
 METADATA = 'mmdet_stable'  # the key under which an exported file says what it is
 FORMAT = 1
@@ -148,8 +148,7 @@ class Detector:
 
     def prepare(self, picture: Picture) -> Prepared:
         """A picture as the network takes it, but for the padding of a batch."""
-        image = decode(picture, self.most_pixels)
-        return Prepared(resize(image, resized_size(self.metadata, *image.shape[:2])), image.shape[:2])
+        return prepared(self.metadata, decode(picture, self.most_pixels))
 
     def _detect(self, pictures: Sequence[Prepared], threshold: float) -> List[Found]:
         found: Dict[int, Found] = {}

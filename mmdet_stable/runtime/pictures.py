@@ -45,6 +45,15 @@ def resized_size(metadata: Dict[str, Any], height: int, width: int) -> Size:
     return new_height, new_width
 
 
+def prepared(metadata: Dict[str, Any], image: np.ndarray) -> Prepared:
+    """A picture (height, width, 3) uint8 RGB at the network's size.
+
+    Raises:
+        PictureError: see :func:`resized_size`.
+    """
+    return Prepared(resize(image, resized_size(metadata, *image.shape[:2])), image.shape[:2])
+
+
 def batch_of(metadata: Dict[str, Any], pictures: Sequence[Prepared]) -> Tuple[np.ndarray, np.ndarray]:
     """Inputs of the file: images (B, 3, height, width) uint8, and (B, 2) height and width of the pictures in them.
 

@@ -12,7 +12,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 
 from mmdet_stable.datasets import write_digit_scenes
-from mmdet_stable.export import Evidence, Settings, Source, source_of
+from mmdet_stable.export import Settings, Source, source_of
 from mmdet_stable.export.exporting import write_checked
 from mmdet_stable.export.onnx_file import exported_program, in_half_precision, onnx_model
 from tests.utils import ROOT, build, shrink
@@ -114,11 +114,11 @@ def exported(config: str, folder: Path, settings: Settings = ANY_SIZE, nms: Opti
     content = whole.SerializeToString()
     half = in_half_precision(onnx.ModelProto.FromString(content))
     paths = folder / 'model.onnx', folder / 'half.onnx'
-    report = write_checked(detector, whole, paths[0], Evidence())
+    report = write_checked(detector, whole, paths[0])
     halved = detector._replace(
         settings=settings._replace(fp16=True), metadata={**detector.metadata, 'precision': 'float16'}
     )
-    return Exported(detector, cfg, *paths, report, write_checked(halved, half, paths[1], Evidence()), content)
+    return Exported(detector, cfg, *paths, report, write_checked(halved, half, paths[1]), content)
 
 
 def det_inferencer(exported: Exported, folder: Path) -> Callable[[Any], DetDataSample]:

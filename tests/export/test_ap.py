@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from mmdet.apis import inference_detector
 
-from mmdet_stable.export import Evidence, ExportError
+from mmdet_stable.export import Evidence, ExportError, export, exporting
 from mmdet_stable.export.ap import Scored, aps
-from mmdet_stable.export.exporting import check_ap
+from mmdet_stable.export.exporting import check_ap, scored_pictures
 from mmdet_stable.export.parity import synthetic_pictures
 from mmdet_stable.runtime import Detector
 
@@ -58,7 +58,7 @@ def test_runtime_has_the_ap_of_pytorch(dino, scored):
         'bbox',
     )
     assert 0.1 < of_model < 0.9 and of_file == pytest.approx(of_model, abs=0.001)
-    (line,) = check_ap(dino.source, Detector(dino.path), Evidence(ann_file=scored))
+    line = check_ap(dino.source, Detector(dino.path), scored_pictures(dino.source, scored, None))
     assert line == f'bbox AP on 3 pictures: {of_file:.4f}, of the model {of_model:.4f}'
 
 
@@ -66,4 +66,11 @@ def test_another_ap_is_refused(dino, scored):
     detector = Detector(dino.path)
     detector.metadata['resize']['scale'] = [130, 100]  # smaller pictures than the detector sees
     with pytest.raises(ExportError, match=r'bbox AP on 3 pictures: .*; allowed are 0\.001'):
-        check_ap(dino.source, detector, Evidence(ann_file=scored))
+        check_ap(dino.source, detector, scored_pictures(dino.source, scored, None))
+
+
+def test_missing_pictures_are_noticed_before_the_export(dino, scored, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting.onnx_file, 'exported_program', None)
+    evidence = Evidence(ann_file=scored, img_dir=tmp_path / 'elsewhere')
+    with pytest.raises(ExportError, match=r'0\.png: not there, and 2 others; --img-dir says where they are'):
+        export(dino.source, 'onnx', tmp_path / 'model.onnx', evidence)

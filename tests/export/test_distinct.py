@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 
-from mmdet_stable.export import Evidence, ExportError, Settings
+from mmdet_stable.export import ExportError, Settings
 from mmdet_stable.export.distinct import shortfall
 from mmdet_stable.export.exporting import write_checked
 from mmdet_stable.export.nms import PASSES, distinct_survivors
@@ -139,7 +139,7 @@ def test_another_choice_is_found(what, families, tmp_path):
             parameter.data += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     model = onnx.ModelProto.FromString(found.content)
     with pytest.raises(ExportError, match='the file does not compute what the model does'):
-        write_checked(found.source._replace(detector=detector), model, tmp_path / 'file', Evidence())
+        write_checked(found.source._replace(detector=detector), model, tmp_path / 'file')
 
 
 def test_nms_of_detections_behind_that_of_queries():

@@ -71,7 +71,7 @@ def test_a_wrong_file_is_refused(source, dino, tmp_path):
     (bias,) = [weight for weight in model.graph.initializer if 'reg_branches.1.4.bias' in weight.name]
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(1), bias.name))
     with pytest.raises(ExportError, match=r'the file does not see what the model does: .*\n.* is asked for'):
-        write_checked(source, model, tmp_path / 'file', Evidence())
+        write_checked(source, model, tmp_path / 'file')
 
 
 BOXES = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [0, 40, 10, 50]], np.float32)

@@ -122,7 +122,7 @@ def test_a_file_without_instances(panoptic, tmp_path, capsys):
     detector.load_state_dict(panoptic.source.detector.state_dict())
     source = source_of(detector, cfg, CLASSES, Settings())
     path = tmp_path / 'model.onnx'
-    write_checked(source, onnx.ModelProto.FromString(panoptic.content), path, Evidence())
+    write_checked(source, onnx.ModelProto.FromString(panoptic.content), path)
     assert Detector(path).outputs == ['query_logits', 'query_masks']
     picture = tmp_path / 'picture.png'
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)).save(picture)
@@ -141,4 +141,4 @@ def test_what_maps_are_made_of_is_checked(name, panoptic, tmp_path):
         node.output[:] = [f'{name}.right' if output == name else output for output in node.output]
     model.graph.node.append(onnx.helper.make_node('Neg', [f'{name}.right'], [name]))
     with pytest.raises(ExportError, match='does not compute what the model does'):
-        write_checked(panoptic.source, model, tmp_path / 'model.onnx', Evidence())
+        write_checked(panoptic.source, model, tmp_path / 'model.onnx')

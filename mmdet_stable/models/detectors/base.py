@@ -113,6 +113,10 @@ class StableDetector(DetectionTransformer):
         """Queries beside the denoising ones: at test time, one-to-many queries are gone."""
         return self.num_queries if self.training else self.num_one_to_one
 
+    def detecting_queries(self) -> Optional[Tensor]:
+        """(B, Q) bool, which queries the head makes detections of, after a pass through the decoder; None for all."""
+        return None
+
     def plan_queries(
         self, queries: Dict[str, Tensor], batch_data_samples: SampleList
     ) -> Tuple[Dict[str, Tensor], QueryPlan]:

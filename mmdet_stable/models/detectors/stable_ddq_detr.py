@@ -203,8 +203,7 @@ class StableDDQDETR(StableDetector, DDQDETR):
         self.decoder.distinct = choose
 
     def detecting_queries(self) -> Tensor:
-        """(B, Q) bool, which queries mmdet's head makes detections of, after a pass through the decoder: those that
-        the first query sees in its last layer."""
+        """See :class:`StableDetector`: those that the first query sees in the last layer."""
         cache = self.decoder.cache_dict  # not its own: torch.export leaves each module a dictionary of its own
         sees: Tensor = cache['distinct_query_mask'][-1]
         return sees[:: cache['num_heads'], 0]
