@@ -1,6 +1,7 @@
 """Trains a detector on a folder of images: ``python -m mmdet_stable train DATA --time 30m``.
 
-It says what it finds in the data and what it decides, writes a config, trains, evaluates and writes a report.
+It says what it finds in the data and what it decides, writes a config, trains, evaluates and writes a report. What no
+option says is decided from the data and the hardware.
 """
 
 import argparse
@@ -24,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--size', choices=['tiny', 'small', 'base', 'large'], help='of the model; default: by hardware')
     parser.add_argument('--image-size', type=int, metavar='PIXELS', help='longer side that images are resized to')
     parser.add_argument('--queries', type=int, help='how many objects the model looks for in an image')
-    parser.add_argument('--batch-size', type=int)
-    parser.add_argument('--epochs', type=int)
+    parser.add_argument('--batch-size', type=int, help='images of a training step')
+    parser.add_argument('--epochs', type=int, help='default: 12 to 50, by the number of images; not with --time')
     parser.add_argument('--lr', type=float, help='learning rate; a tenth of it for a pretrained backbone')
     parser.add_argument('--workers', type=int, help='processes that load images')
     parser.add_argument(
@@ -41,16 +42,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--weights', metavar='NAME|FILE', help='detector to fine-tune: published, by name, or a checkpoint of ours'
     )
-    parser.add_argument('--average', choices=['ema', 'swa', 'none'], help='of weights; default: none')
+    parser.add_argument('--average', choices=['ema', 'swa', 'none'], help='average of weights to keep; default: none')
     parser.add_argument(
-        '--patience', type=int, metavar='N', help='stop early: after N validations without a better AP, twice'
+        '--patience',
+        type=int,
+        metavar='N',
+        help='after N validations without a better AP, drop the learning rate, and after N more, stop; default: never',
     )
     parser.add_argument('--time', help='what all of it may take, e.g. 30m or 2h; decides the number of epochs')
     parser.add_argument('--resume', action='store_true', help='go on with the training in the work dir')
-    parser.add_argument('--seed', type=int, default=60)
+    parser.add_argument('--seed', type=int, default=60, help='of the split and the training; default: 60')
     parser.add_argument('--work-dir', help='where everything goes; default: work_dirs/<name of the data>')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the config'
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the config, for this call'
     )
 
 

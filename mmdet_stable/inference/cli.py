@@ -14,11 +14,13 @@ from .model_files import find_model
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, and where it runs; :func:`detector_of` takes them."""
     parser.add_argument(
-        'model', help='a work dir, a config, a checkpoint beside its config, or the name of published weights'
+        'model',
+        help='a work dir, a config or its name, a checkpoint beside its config, mmdet::..., or the name of published '
+        'weights',
     )
     parser.add_argument('--checkpoint', help='file or URL; needed with a config')
     parser.add_argument('--device', help='as cuda:0; default: a GPU, if there is one')
-    parser.add_argument('--batch-size', type=int, default=1, help='images at once')
+    parser.add_argument('--batch-size', type=int, default=1, help='images at once; default: 1')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to change')
     add_trust(parser)
 

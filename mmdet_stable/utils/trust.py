@@ -7,7 +7,11 @@ from typing import Sequence
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--trust', action='store_true', help='build what the configs in the work dirs name, unasked')
+    parser.add_argument(
+        '--trust',
+        action='store_true',
+        help='build models as configs of work dirs say, without asking; these can run any code',
+    )
 
 
 def require_trust(work_dirs: Sequence[Path], trusted: bool) -> None:

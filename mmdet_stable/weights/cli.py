@@ -31,8 +31,8 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='*',
         type=Path,
         metavar='NPZ',
-        help='compare outputs with those that the reference gave: of SOURCE, recorded as docs/weights.md explains; '
-        'without files, of all golden files of the tests',
+        help='compare outputs with those that the reference gave for SOURCE, recorded as docs/weights.md explains; '
+        'without files, for all golden files of the tests',
     )
 
 

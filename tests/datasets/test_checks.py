@@ -12,6 +12,7 @@ from mmdet_stable.datasets import coco_checks, write_digit_scenes
 from mmdet_stable.datasets.checks import FATAL, REMEDIES, dataset_findings
 from mmdet_stable.datasets.coco_checks import coco_findings
 from tests.tools.command_line import CONFIG, options, run
+from tests.utils import ROOT
 
 CLASSES = ('a', 'b')
 
@@ -269,3 +270,8 @@ class TestTool:
         with pytest.raises(AssertionError, match='2 faults found'):  # by its exit status
             run(*self.TOOL, *options(folder))
         assert 'no faults found' in run(*self.TOOL, '--ignore', 'image-missing', 'json', *options(folder))
+
+
+def test_every_kind_is_documented():
+    page = (ROOT / 'docs' / 'reliability.md').read_text()
+    assert not [kind for kind in REMEDIES if f'`{kind}`' not in page]

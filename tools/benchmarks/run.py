@@ -197,7 +197,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [bench.__name__ for bench in BENCHES]
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
-    parser.add_argument('--only', nargs='+', choices=[*names, 'stages'], metavar='BENCH', help=', '.join(names))
+    parser.add_argument(
+        '--only', nargs='+', choices=[*names, 'stages'], metavar='BENCH', help=', '.join([*names, 'stages'])
+    )
     parser.add_argument('--side', choices=['both', 'ours', 'mmdet'], default='both', help='time one side alone')
     parser.add_argument('--size', nargs=2, type=int, default=[256, 320], metavar=('HEIGHT', 'WIDTH'))
     parser.add_argument('--batch-size', type=int, default=1)
