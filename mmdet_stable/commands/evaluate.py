@@ -91,12 +91,14 @@ def shared_classes(content: Dict[str, Any], classes: Any, name: str) -> Tuple[CO
     if unknown:
         print(f'not evaluated, as the model does not know them: {", ".join(unknown)}', file=sys.stderr)
     kept = {category['id'] for category in known}
+    annotations = [entry for entry in content['annotations'] if entry['category_id'] in kept]
     truth = COCO()
     truth.dataset = dict(
         content,
         info=content.get('info', {}),
         categories=known,
-        annotations=[entry for entry in content['annotations'] if entry['category_id'] in kept],
+        # Numbered from 1, as pycocotools takes a match with an annotation of the id 0 for none.
+        annotations=[dict(entry, id=number) for number, entry in enumerate(annotations, 1)],
     )
     truth.createIndex()
     free = max(ids.values()) + 1
