@@ -97,6 +97,7 @@ def train(
     Raises:
         DataError, PlanError: for data and wishes that do not work out, with what to do.
         FileExistsError: if the work dir has a training, and this one is not to resume it.
+        BlockingIOError: if another training writes there at this moment.
     """
     begun = clock.monotonic()
     wishes = Wishes(
@@ -113,12 +114,18 @@ def train(
     seconds = parse_duration(time) if time else None
     if seconds is not None and epochs is not None:
         raise PlanError(f'time={time} decides the number of epochs; leave out epochs={epochs}')
-    if config is None or not resume:
-        config = prepare(sources, wishes, folder, seed, seconds, begun, cfg_options)
-    cfg = read_config(config, cfg_options)
-    if resume:
-        resume_from(cfg)
-    return run(cfg, config)
+    if 'work_dir' in (cfg_options or {}):
+        raise PlanError('cfg_options: leave out work_dir, and give it as work_dir (--work-dir), where everything goes')
+    place = Config(dict(work_dir=str(folder)))
+    check_work_dir(place)
+    with only_training(place):  # from the first file on, as another training would replace the config of this one
+        if config is None or not resume:
+            config = prepare(sources, wishes, folder, seed, seconds, begun, cfg_options)
+        cfg = read_config(config, cfg_options)
+        cfg.work_dir = str(folder)  # which may have been moved since its config was written
+        if resume:
+            resume_from(cfg)
+        return run(cfg, config)
 
 
 def data_name(path: Path) -> str:
@@ -235,21 +242,19 @@ def run(cfg: Config, config: Path) -> Trained:
     """Train as tools/train.py does, and report."""
     check_model(cfg)
     check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
-    check_work_dir(cfg)
     fetch_weights(cfg)
     cfg.launcher = 'none'  # the config of weights may have been saved by several processes
     cfg.visualizer.pop('name', None)  # else a second training of this process would log into the folder of the first
-    with only_training(cfg):
-        runner = build_runner(cfg)
-        runner.train()
-        device = next(runner.model.parameters()).device.type
-        work_dir = Path(cfg.work_dir)
-        log = RunLog(work_dir, work_dir / config.name)
-        checkpoint = log.best_checkpoint or Path(str(log.checkpoint))
-        report = work_dir / 'report.html'
-        say('', 'evaluating for the report ...')
-        written = write_report([work_dir], report, device, best=True)
-        say(*written.remarks)
+    runner = build_runner(cfg)
+    runner.train()
+    device = next(runner.model.parameters()).device.type
+    work_dir = Path(cfg.work_dir)
+    log = RunLog(work_dir, work_dir / config.name)
+    checkpoint = log.best_checkpoint or Path(str(log.checkpoint))
+    report = work_dir / 'report.html'
+    say('', 'evaluating for the report ...')
+    written = write_report([work_dir], report, device, best=True)
+    say(*written.remarks)
     shown = []
     if checkpoint in written.points:
         point = written.points[checkpoint]
