@@ -10,7 +10,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.structures.mask import encode_mask_results
 
-from mmdet_stable.engine.checkpoints import AtomicBackend
+from mmdet_stable.utils.files import write_whole
 from mmdet_stable.weights.tensors import USED_ROWS
 
 
@@ -84,4 +84,4 @@ class CocoResults:
             annotations=self.annotations,
             categories=self.categories,
         )
-        AtomicBackend().put(json.dumps(content).encode(), path)
+        write_whole(path, json.dumps(content))

@@ -19,12 +19,13 @@ from mmdet_stable.engine.launch import resume as resume_from
 from mmdet_stable.evaluation.detections import Boxes
 from mmdet_stable.evaluation.operating_point import keep_operating_point
 from mmdet_stable.evaluation.run_log import RunLog
+from mmdet_stable.utils.files import write_whole
 from mmdet_stable.utils.quiet import quiet
 from mmdet_stable.visualization.report import write_report
 from mmdet_stable.visualization.samples import plot_samples
 from mmdet_stable.weights import has_efficientnet_lite
 
-from .config_file import VALIDATIONS, config_text, existing_config, own_path, starting_point, write_config
+from .config_file import VALIDATIONS, config_text, existing_config, own_path, starting_point
 from .hardware import Hardware, this_machine
 from .measure import SLOW, Pace, image_side_for, measure, parse_duration, readable
 from .plan import Plan, PlanError, Wishes, make_plan
@@ -164,7 +165,7 @@ def prepare(
     memory = 'memory' if hardware.is_cpu else 'of its own'
     say('', f'plan for {hardware.name}, {hardware.cores} cores, {hardware.memory:.0f} GiB {memory}:')
     say(*(decision for name, decision in plan.decisions.items() if name != 'epochs' or seconds is None))
-    write_config(config_text(plan, data, statistics, work_dir, seed, start), path)
+    write_whole(path, config_text(plan, data, statistics, work_dir, seed, start))
     cfg = read_config(path, cfg_options)
     check_model(cfg)
     check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
@@ -177,7 +178,7 @@ def prepare(
         if seconds is not None:
             plan = fit_into(plan, pace, seconds - (clock.monotonic() - begun), seconds)
             say(plan.decisions['epochs'])
-            write_config(config_text(plan, data, statistics, work_dir, seed, start), path)
+            write_whole(path, config_text(plan, data, statistics, work_dir, seed, start))
         say(*pace_lines(plan, pace, hardware))
     say(f'  config: {path}', '')
     return path

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
-from mmdet_stable.engine.checkpoints import AtomicBackend
+from mmdet_stable.utils.files import write_whole
 
 from . import families, naming
 from .configs import ConfigWriter, kept_model, kind_of_config, load_config, named_config, text_of
@@ -79,7 +79,7 @@ def convert(
     weights, report = to_published(published, to, config, dc5)
     weights = {name: tensor.contiguous() for name, tensor in weights.items()}
     if out.suffix == '.safetensors':
-        AtomicBackend().put(safetensors(weights), out)
+        write_whole(out, safetensors(weights))
     elif to == 'huggingface':
         _write(out, weights)
     else:
@@ -327,7 +327,7 @@ def save(converted: Converted, out: Path) -> Report:
     _write(out, {'state_dict': weights, 'meta': converted.meta})
     report.written.append(out)
     if cfg is not None:
-        AtomicBackend().put((_header(report) + text).encode(), path)
+        write_whole(path, _header(report) + text)
         report.written.append(path)
     return report
 
@@ -358,7 +358,7 @@ def _plain_meta(meta: Mapping[str, Any]) -> Dict[str, Any]:
 def _write(path: Path, content: dict) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    AtomicBackend().put(buffer.getvalue(), path)
+    write_whole(path, buffer.getvalue())
 
 
 def _some(names: List[str], number: int = 8) -> str:

@@ -15,8 +15,8 @@ import yaml
 from mmengine.dist import barrier, get_dist_info
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmdet_stable.engine.checkpoints import AtomicBackend
 from mmdet_stable.engine.safe_loading import load_from_local
+from mmdet_stable.utils.files import write_whole
 
 from .conversion import convert
 from .errors import WeightsError
@@ -99,7 +99,7 @@ def fetch(name: str, weights: Optional[Mapping[str, Named]] = None) -> Kept:
         raise WeightsError(f'{error}. It was deleted: run the same command again') from error
     _say(str(report))
     _say(f'{name}: {entry.published} published by {entry.repository} ({entry.licence}), not measured by us')
-    AtomicBackend().put(json.dumps(dict(version=VERSION, source=entry.source, sha256=digest)).encode(), record_file)
+    write_whole(record_file, json.dumps(dict(version=VERSION, source=entry.source, sha256=digest)))
     return kept
 
 
