@@ -9,8 +9,8 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 
-import mmdet_stable
 from mmdet_stable.models.settings import scores_by_softmax
+from mmdet_stable.shipped import config_folder
 
 from .errors import WeightsError
 from .families import num_classes
@@ -54,20 +54,12 @@ class Setting(NamedTuple):
     why: str
 
 
-def config_folder() -> Path:
-    """The configs of this package: in a checkout beside it, in an installed package inside it."""
-    package = Path(mmdet_stable.__file__).parent
-    for folder in (package.parent / 'configs', package / '.mim' / 'configs'):
-        if (folder / 'dino').is_dir():
-            return folder
-    raise WeightsError(f'the configs of mmdet_stable are neither beside {package} nor in {package / ".mim"}; reinstall')
-
-
 def load_config(name: str) -> Config:
     """A config of mmdet (``mmdet::...``), of a file, or of this package, relative to its folder of configs.
 
     Raises:
         WeightsError: if there is none.
+        FileNotFoundError: if this package came without its configs.
     """
     if '::' in name:
         return get_config(name)
