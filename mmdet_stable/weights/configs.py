@@ -31,8 +31,6 @@ from .sizes import (
     structure_settings,
 )
 
-# Where the inverse sigmoid of references is cut off: a setting of these parts of our models.
-SIGMOID_EPS = '{part}.sigmoid_eps'
 # mmdet's classes, in whose place ours take settings that mmdet's do not have.
 OURS_FOR = {
     'DINO': 'StableDINO',
@@ -132,8 +130,6 @@ class ConfigWriter:
     def set(self, settings: Mapping[str, Any], why: str) -> None:
         """Change settings of the model, and note those that were different."""
         for key, before, value in different(dict(settings), self.cfg.model):
-            if before is None and key not in DEFAULTS and isinstance(value, type(None)):
-                continue
             _assign(self.cfg.model, key.split('.'), value)
             self.settings.append(Setting(f'model.{key}', before, value, why))
 
@@ -245,10 +241,11 @@ class ConfigWriter:
             self.settings.append(Setting(key, '...', value, 'asked for'))
 
     def _fit_eps(self, eps: float, why: str) -> None:
+        """Where the inverse sigmoid of references is cut off: a setting of some parts of our models."""
         kind = load_kinds()[self.kind]
         if kind.eps and eps != kind.default_eps:
             self._use_our_classes(why)
-            self.set({SIGMOID_EPS.format(part=part): eps for part in kind.eps}, why)
+            self.set({f'{part}.sigmoid_eps': eps for part in kind.eps}, why)
 
     def _use_our_classes(self, why: str) -> None:
         model = self.cfg.model

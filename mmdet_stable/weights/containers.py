@@ -330,16 +330,12 @@ def _weights(value: Any) -> Dict[str, Tensor]:
 def without_prefixes(weights: Mapping[str, Tensor]) -> Dict[str, Tensor]:
     """Weights without the prefixes that ``DistributedDataParallel``, ``torch.compile`` and averaging give to all."""
     weights = {name: tensor for name, tensor in weights.items() if name not in AVERAGES_COUNT}
-    prefix: Any = True
-    while prefix:
-        prefix = next((prefix for prefix in PREFIXES if weights and all(map(_starts(prefix), weights))), None)
-        if prefix:
-            weights = {name[len(prefix) :]: tensor for name, tensor in weights.items()}
+    while weights:
+        prefix = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in weights)), None)
+        if prefix is None:
+            break
+        weights = {name[len(prefix) :]: tensor for name, tensor in weights.items()}
     return weights
-
-
-def _starts(prefix: str) -> Any:
-    return lambda name: name.startswith(prefix)
 
 
 def _some(content: Mapping, number: int = 6) -> str:
