@@ -98,7 +98,7 @@ class Plan(NamedTuple):
         patience: validations without a better AP before the learning rate drops, and again before training stops;
             None for training to the end.
         layer_decay: by which learning rates of the backbone fall from layer to layer; 1 for not at all.
-        decisions: one for each of the above, by name.
+        decisions: in words, by what was decided, as ``'image size'``, in the order in which they are shown.
     """
 
     size: Optional[str]
@@ -145,7 +145,15 @@ def make_plan(data: DataStatistics, hardware: Hardware, wishes: Wishes, has_pret
     flip = choose_flip(data, found)
     average = choose_average(wishes, found)
     return Plan(
-        *(None if wishes.weights else size, backbone, image_size, queries, batch_size, epochs, lr, workers, flip),
+        size=None if wishes.weights else size,
+        backbone=backbone,
+        image_size=image_size,
+        num_queries=queries,
+        batch_size=batch_size,
+        epochs=epochs,
+        lr=lr,
+        workers=workers,
+        flip=flip,
         weights=wishes.weights,
         average=average,
         patience=wishes.patience,

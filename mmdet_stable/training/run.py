@@ -83,7 +83,10 @@ def train(
         size: ``'tiny'``, ``'small'``, ``'base'`` or ``'large'``.
         image_size: the longer side to which images are resized, in pixels.
         queries: object queries.
-        backbone: a name of :data:`mmdet_stable.training.backbones.BACKBONES`.
+        batch_size, epochs: as usual.
+        lr: learning rate; a pretrained backbone has a tenth of it.
+        workers: processes that load images; 0 for none beside this one.
+        backbone: a name of :data:`mmdet_stable.training.backbones.BACKBONES`, or ``'timm:NAME'``.
         weights: published weights by name, or a checkpoint with its config beside it; they decide the model.
         average: of weights, which is then validated and kept: ``'ema'``, an exponential moving average over a tenth
             of the steps, ``'swa'``, the mean over the last third of the epochs, or ``'none'``, the default.
@@ -92,6 +95,7 @@ def train(
         layer_decay: factor by which learning rates of the backbone fall from layer to layer; 1 for none.
         time: what training and report may take, e.g. ``'30m'``; decides the number of epochs.
         resume: go on with the training in the work dir, as its config says; only ``cfg_options`` count then.
+        seed: of the split of the data, and of the training.
         work_dir: default ``work_dirs/NAME``, for the data's name.
         cfg_options: settings of the config, by dotted keys.
 
@@ -102,7 +106,18 @@ def train(
     """
     begun = clock.monotonic()
     wishes = Wishes(
-        *(size, image_size, queries, batch_size, epochs, lr, workers, backbone, weights, average, patience, layer_decay)
+        size=size,
+        image_size=image_size,
+        queries=queries,
+        batch_size=batch_size,
+        epochs=epochs,
+        lr=lr,
+        workers=workers,
+        backbone=backbone,
+        weights=weights,
+        average=average,
+        patience=patience,
+        layer_decay=layer_decay,
     )
     sources = [data] if isinstance(data, (str, Path)) else list(data)
     folder = Path(work_dir) if work_dir is not None else Path('work_dirs') / data_name(Path(sources[0]))
@@ -251,11 +266,12 @@ def run(cfg: Config, config: Path) -> Trained:
     device = next(runner.model.parameters()).device.type
     work_dir = Path(cfg.work_dir)
     log = RunLog(work_dir, work_dir / config.name)
-    checkpoint = log.best_checkpoint or Path(str(log.checkpoint))
+    checkpoint = log.best_checkpoint or log.checkpoint
     report = work_dir / 'report.html'
     say('', 'evaluating for the report ...')
     written = write_report([work_dir], report, device, best=True)
     say(*written.remarks)
+    assert checkpoint is not None  # else there is no report
     shown = []
     if checkpoint in written.points:
         point = written.points[checkpoint]
