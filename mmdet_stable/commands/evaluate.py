@@ -10,11 +10,11 @@ from typing import Any, Dict, List, Tuple
 from mmengine.config import Config
 from pycocotools.coco import COCO
 
-from mmdet_stable.engine.checkpoints import AtomicBackend
 from mmdet_stable.evaluation.coco_scores import Scores, score
 from mmdet_stable.inference.cli import add_model_arguments, detector_of
 from mmdet_stable.inference.coco_results import CocoResults
 from mmdet_stable.inference.detector import Detector
+from mmdet_stable.utils.files import write_whole
 from mmdet_stable.visualization.reliability import plot_reliability
 
 HELP = 'evaluate a detector: AP by class, and calibration'
@@ -72,7 +72,7 @@ def evaluate(detector: Detector, annotations: str, folder: str, batch_size: int,
     kinds = ['bbox', 'segm'] if has_masks else ['bbox']
     scores = {kind: score(truth, known, kind) for kind in kinds}
     numbers = dict(data=annotations, images=len(paths), **{kind: found.as_dict() for kind, found in scores.items()})
-    AtomicBackend().put(json.dumps(numbers, indent=1).encode(), out / 'numbers.json')
+    write_whole(out / 'numbers.json', json.dumps(numbers, indent=1))
     results.write(out / 'predictions.json')
     plot_reliability({NAMES[kind]: found.reliability for kind, found in scores.items()}, out / 'reliability.png')
     return scores
@@ -91,12 +91,14 @@ def shared_classes(content: Dict[str, Any], classes: Any, name: str) -> Tuple[CO
     if unknown:
         print(f'not evaluated, as the model does not know them: {", ".join(unknown)}', file=sys.stderr)
     kept = {category['id'] for category in known}
+    annotations = [entry for entry in content['annotations'] if entry['category_id'] in kept]
     truth = COCO()
     truth.dataset = dict(
         content,
         info=content.get('info', {}),
         categories=known,
-        annotations=[entry for entry in content['annotations'] if entry['category_id'] in kept],
+        # Numbered from 1, as pycocotools takes a match with an annotation of the id 0 for none.
+        annotations=[dict(entry, id=number) for number, entry in enumerate(annotations, 1)],
     )
     truth.createIndex()
     free = max(ids.values()) + 1

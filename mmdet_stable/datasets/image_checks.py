@@ -44,11 +44,12 @@ def _findings_of(entry: ImageEntry, decode: bool) -> Iterator[Finding]:
     if not path.is_file():
         yield Finding('image-missing', entry.path, entry.key, 'there is no such file')
         return
-    header = path.open('rb').read(32)
-    if not header:
+    if not path.stat().st_size:
         yield Finding('image-unreadable', entry.path, entry.key, EMPTY_FILE)
         return
     try:
+        with path.open('rb') as file:
+            header = file.read(32)
         with Image.open(path) as image:
             size, mode = upright_size(image), image.mode
             transparent = mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info

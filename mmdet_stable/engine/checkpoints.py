@@ -1,7 +1,6 @@
 """Checkpoints that are either whole or not there."""
 
 import logging
-import os
 import re
 import shutil
 import zipfile
@@ -12,44 +11,24 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
 from torch import nn
 
+from mmdet_stable.utils.files import remove_scratch_files, write_whole
+
 NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
 
 class AtomicBackend(LocalBackend):
-    """mmengine's local files, of which a reader, or whoever looks after a crash, sees the old or the new, whole."""
+    """mmengine's local files, written by :func:`write_whole`."""
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Write ``obj`` beside the file, and put it in its place once it is on the disk.
+        """Write ``obj``, whole or not at all.
 
         Raises:
             OSError: where that fails, as on a full disk; whatever stood there before is untouched.
         """
-        path = Path(filepath)
-        scratch = path.with_name(f'.{path.name}.{os.getpid()}.part')
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(scratch, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(scratch, path)
-        except OSError as error:
-            scratch.unlink(missing_ok=True)
-            raise OSError(
-                error.errno,
-                f'{error.strerror}: cannot write {len(obj) / 2**20:.1f} MB to {path}. Earlier files are intact; make '
-                'room or choose another --work-dir, and go on with --resume',
-            ) from error
+        write_whole(Path(filepath), obj, 'make room or choose another --work-dir, and go on with --resume')
 
 
 register_backend('atomic', AtomicBackend, force=True)
-
-
-def remove_scratch_files(folder: Path) -> None:
-    """Clear away what processes that were killed have left half-written by :class:`AtomicBackend`; to be called by the
-    only process that writes there."""
-    for scratch in folder.glob('.*.[0-9]*.part'):
-        scratch.unlink(missing_ok=True)
 
 
 def prepare_folder(folder: Path, model: nn.Module) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import warnings
 from typing import Any, Iterator
 
 from mmengine.config import Config
@@ -16,7 +15,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmdet_stable.utils.quiet import quiet
+from mmdet_stable.utils.quiet import ignore_meshgrid_advice, quiet
 
 # What is shown of the set-up: where weights come from, and a learning rate that is not the config's.
 ESSENTIAL = re.compile(r'Load checkpoint from|resumed epoch|LR is set based on|downloading')
@@ -30,8 +29,7 @@ PARTIAL_LOSS = re.compile(r'  (?:d\d+\.\w*|(?:enc|dn|o2m)_)loss_\w+: \S+')
 
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config: :class:`ConciseRunner`, unless it asks for another by ``runner_type``."""
-    # mmdet's call, to which a user of these tools can do nothing.
-    warnings.filterwarnings('ignore', 'torch.meshgrid: in an upcoming release')
+    ignore_meshgrid_advice()
     return RUNNERS.build(cfg) if 'runner_type' in cfg else ConciseRunner.from_cfg(cfg)
 
 

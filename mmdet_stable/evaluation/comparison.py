@@ -116,11 +116,9 @@ def runs_that_belong_together(logs: Sequence[RunLog]) -> Tuple[List[RunLog], Lis
 
 def decisive_differences(a: Config, b: Config) -> List[str]:
     """Keys of settings that make two runs different experiments."""
-    a, b = a.to_dict(), b.to_dict()
-    found = differing_settings(Config(a), Config(b), INCIDENTAL)
-    values = [dict(flatten(settings)) for settings in (a, b)]
+    values = [dict(flatten(cfg.to_dict())) for cfg in (a, b)]
     keys = []
-    for key in found:
+    for key in differing_settings(a, b, INCIDENTAL):
         pair = [side.get(key) for side in values]
         moved = key.endswith('ann_file') and len({Path(str(value)).name for value in pair}) == 1
         resumed = key == 'load_from' and None in pair  # mmengine forgets it on resuming

@@ -11,7 +11,7 @@ from typing import Iterable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from mmdet_stable.engine.checkpoints import AtomicBackend
+from mmdet_stable.utils.files import write_whole
 
 from .detections import Boxes, right_and_found
 
@@ -62,7 +62,7 @@ def best_operating_point(images: Iterable[Tuple[Boxes, Boxes]], min_iou: float =
 def keep_operating_point(point: OperatingPoint, checkpoint: Path) -> None:
     """Write ``score_threshold.json`` beside the checkpoint that it is for."""
     content = dict(point._asdict(), checkpoint=checkpoint.name)
-    AtomicBackend().put(json.dumps(content, indent=1).encode(), checkpoint.with_name(FILE))
+    write_whole(checkpoint.with_name(FILE), json.dumps(content, indent=1))
 
 
 def kept_operating_point(checkpoint: Path) -> Optional[OperatingPoint]:

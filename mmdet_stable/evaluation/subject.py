@@ -9,7 +9,9 @@ from mmdet.registry import DATASETS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.runner.checkpoint import CheckpointLoader
 
+from mmdet_stable.utils.checkpoint import check_state_dict_fits
 from mmdet_stable.utils.quiet import quiet
 
 
@@ -34,9 +36,16 @@ class Subject(NamedTuple):
 
 
 def load_subject(name: str, cfg: Config, checkpoint: Union[str, Path], device: str) -> Subject:
-    """Build the model of a config, load its weights, and build the data set of its ``test_dataloader``."""
+    """Build the model of a config, load its weights, and build the data set of its ``test_dataloader``.
+
+    Raises:
+        ValueError: for weights of another model, of which mmdet only warns for its own detectors.
+    """
     register_all_modules()
     model = init_detector(cfg, str(checkpoint), device=device)
+    loaded = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu', logger='silent')
+    weights = loaded.get('state_dict', loaded)
+    check_state_dict_fits(model, {name.removeprefix('module.'): value for name, value in weights.items()})
     with quiet():
         return Subject(name, model, DATASETS.build(cfg.test_dataloader.dataset))
 

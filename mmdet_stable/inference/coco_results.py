@@ -10,7 +10,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.structures.mask import encode_mask_results
 
-from mmdet_stable.engine.checkpoints import AtomicBackend
+from mmdet_stable.utils.files import write_whole
 from mmdet_stable.weights.tensors import USED_ROWS
 
 
@@ -33,14 +33,16 @@ class CocoResults:
         self.images: List[Dict[str, Any]] = []
         self.annotations: List[Dict[str, Any]] = []
 
-    def add(self, sample: DetDataSample, file_name: str, frame: Optional[int] = None, image_id: int = 0) -> None:
+    def add(
+        self, sample: DetDataSample, file_name: str, frame: Optional[int] = None, image_id: Optional[int] = None
+    ) -> None:
         """The detections of one image.
 
         Args:
             sample: boxes absolute xyxy in pixels of the original image.
             file_name: of the image, or of its video.
             frame: number in the video.
-            image_id: default: one more than the last.
+            image_id: 0 is one, too; default: the number of images so far, this one counted.
 
         Raises:
             ValueError: if the model detects no instances, as a purely panoptic one.
@@ -48,7 +50,8 @@ class CocoResults:
         if 'pred_instances' not in sample:
             raise ValueError(f'{file_name}: the model gives no instances, but {sample.keys()}; COCO results need boxes')
         height, width = sample.ori_shape
-        image = dict(id=image_id or len(self.images) + 1, file_name=file_name, width=width, height=height)
+        number = len(self.images) + 1 if image_id is None else image_id
+        image = dict(id=number, file_name=file_name, width=width, height=height)
         self.images.append(image if frame is None else dict(image, frame=frame))
         found = sample.pred_instances
         boxes = get_box_tensor(found.bboxes).numpy().astype(np.float64)
@@ -81,4 +84,4 @@ class CocoResults:
             annotations=self.annotations,
             categories=self.categories,
         )
-        AtomicBackend().put(json.dumps(content).encode(), path)
+        write_whole(path, json.dumps(content))

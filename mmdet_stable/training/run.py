@@ -19,12 +19,13 @@ from mmdet_stable.engine.launch import resume as resume_from
 from mmdet_stable.evaluation.detections import Boxes
 from mmdet_stable.evaluation.operating_point import keep_operating_point
 from mmdet_stable.evaluation.run_log import RunLog
+from mmdet_stable.utils.files import write_whole
 from mmdet_stable.utils.quiet import quiet
 from mmdet_stable.visualization.report import write_report
 from mmdet_stable.visualization.samples import plot_samples
 from mmdet_stable.weights import has_efficientnet_lite
 
-from .config_file import VALIDATIONS, config_text, existing_config, own_path, starting_point, write_config
+from .config_file import VALIDATIONS, config_text, existing_config, own_path, starting_point
 from .hardware import Hardware, this_machine
 from .measure import SLOW, Pace, image_side_for, measure, parse_duration, readable
 from .plan import Plan, PlanError, Wishes, make_plan
@@ -82,7 +83,10 @@ def train(
         size: ``'tiny'``, ``'small'``, ``'base'`` or ``'large'``.
         image_size: the longer side to which images are resized, in pixels.
         queries: object queries.
-        backbone: a name of :data:`mmdet_stable.training.backbones.BACKBONES`.
+        batch_size, epochs: as usual.
+        lr: learning rate; a pretrained backbone has a tenth of it.
+        workers: processes that load images; 0 for none beside this one.
+        backbone: a name of :data:`mmdet_stable.training.backbones.BACKBONES`, or ``'timm:NAME'``.
         weights: published weights by name, or a checkpoint with its config beside it; they decide the model.
         average: of weights, which is then validated and kept: ``'ema'``, an exponential moving average over a tenth
             of the steps, ``'swa'``, the mean over the last third of the epochs, or ``'none'``, the default.
@@ -91,16 +95,29 @@ def train(
         layer_decay: factor by which learning rates of the backbone fall from layer to layer; 1 for none.
         time: what training and report may take, e.g. ``'30m'``; decides the number of epochs.
         resume: go on with the training in the work dir, as its config says; only ``cfg_options`` count then.
+        seed: of the split of the data, and of the training.
         work_dir: default ``work_dirs/NAME``, for the data's name.
         cfg_options: settings of the config, by dotted keys.
 
     Raises:
         DataError, PlanError: for data and wishes that do not work out, with what to do.
         FileExistsError: if the work dir has a training, and this one is not to resume it.
+        BlockingIOError: if another training writes there at this moment.
     """
     begun = clock.monotonic()
     wishes = Wishes(
-        *(size, image_size, queries, batch_size, epochs, lr, workers, backbone, weights, average, patience, layer_decay)
+        size=size,
+        image_size=image_size,
+        queries=queries,
+        batch_size=batch_size,
+        epochs=epochs,
+        lr=lr,
+        workers=workers,
+        backbone=backbone,
+        weights=weights,
+        average=average,
+        patience=patience,
+        layer_decay=layer_decay,
     )
     sources = [data] if isinstance(data, (str, Path)) else list(data)
     folder = Path(work_dir) if work_dir is not None else Path('work_dirs') / data_name(Path(sources[0]))
@@ -113,12 +130,18 @@ def train(
     seconds = parse_duration(time) if time else None
     if seconds is not None and epochs is not None:
         raise PlanError(f'time={time} decides the number of epochs; leave out epochs={epochs}')
-    if config is None or not resume:
-        config = prepare(sources, wishes, folder, seed, seconds, begun, cfg_options)
-    cfg = read_config(config, cfg_options)
-    if resume:
-        resume_from(cfg)
-    return run(cfg, config)
+    if 'work_dir' in (cfg_options or {}):
+        raise PlanError('cfg_options: leave out work_dir, and give it as work_dir (--work-dir), where everything goes')
+    place = Config(dict(work_dir=str(folder)))
+    check_work_dir(place)
+    with only_training(place):  # from the first file on, as another training would replace the config of this one
+        if config is None or not resume:
+            config = prepare(sources, wishes, folder, seed, seconds, begun, cfg_options)
+        cfg = read_config(config, cfg_options)
+        cfg.work_dir = str(folder)  # which may have been moved since its config was written
+        if resume:
+            resume_from(cfg)
+        return run(cfg, config)
 
 
 def data_name(path: Path) -> str:
@@ -157,7 +180,7 @@ def prepare(
     memory = 'memory' if hardware.is_cpu else 'of its own'
     say('', f'plan for {hardware.name}, {hardware.cores} cores, {hardware.memory:.0f} GiB {memory}:')
     say(*(decision for name, decision in plan.decisions.items() if name != 'epochs' or seconds is None))
-    write_config(config_text(plan, data, statistics, work_dir, seed, start), path)
+    write_whole(path, config_text(plan, data, statistics, work_dir, seed, start))
     cfg = read_config(path, cfg_options)
     check_model(cfg)
     check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
@@ -170,7 +193,7 @@ def prepare(
         if seconds is not None:
             plan = fit_into(plan, pace, seconds - (clock.monotonic() - begun), seconds)
             say(plan.decisions['epochs'])
-            write_config(config_text(plan, data, statistics, work_dir, seed, start), path)
+            write_whole(path, config_text(plan, data, statistics, work_dir, seed, start))
         say(*pace_lines(plan, pace, hardware))
     say(f'  config: {path}', '')
     return path
@@ -235,21 +258,20 @@ def run(cfg: Config, config: Path) -> Trained:
     """Train as tools/train.py does, and report."""
     check_model(cfg)
     check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
-    check_work_dir(cfg)
     fetch_weights(cfg)
     cfg.launcher = 'none'  # the config of weights may have been saved by several processes
     cfg.visualizer.pop('name', None)  # else a second training of this process would log into the folder of the first
-    with only_training(cfg):
-        runner = build_runner(cfg)
-        runner.train()
-        device = next(runner.model.parameters()).device.type
-        work_dir = Path(cfg.work_dir)
-        log = RunLog(work_dir, work_dir / config.name)
-        checkpoint = log.best_checkpoint or Path(str(log.checkpoint))
-        report = work_dir / 'report.html'
-        say('', 'evaluating for the report ...')
-        written = write_report([work_dir], report, device, best=True)
-        say(*written.remarks)
+    runner = build_runner(cfg)
+    runner.train()
+    device = next(runner.model.parameters()).device.type
+    work_dir = Path(cfg.work_dir)
+    log = RunLog(work_dir, work_dir / config.name)
+    checkpoint = log.best_checkpoint or log.checkpoint
+    report = work_dir / 'report.html'
+    say('', 'evaluating for the report ...')
+    written = write_report([work_dir], report, device, best=True)
+    say(*written.remarks)
+    assert checkpoint is not None  # else there is no report
     shown = []
     if checkpoint in written.points:
         point = written.points[checkpoint]

@@ -17,6 +17,7 @@ from mmdet_stable.evaluation.detections import Boxes, right_and_found
 from mmdet_stable.evaluation.examination import Examination, examine
 from mmdet_stable.evaluation.operating_point import OperatingPoint, best_operating_point
 from mmdet_stable.evaluation.pair_quality import correlation
+from mmdet_stable.utils.files import write_whole
 from mmdet_stable.versions import __version__
 
 from . import html
@@ -104,8 +105,7 @@ def write_report(
         settings(examined),
         environment(),
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html.page('Training report', sections), encoding='utf-8')
+    write_whole(path, html.page('Training report', sections))
     return Report(remarks + more, points)
 
 

@@ -87,7 +87,7 @@ def run_weights(args: argparse.Namespace) -> int:
         return 0
     try:
         kept = fetch(args.name)
-    except WeightsError as error:
+    except (WeightsError, FileNotFoundError) as error:
         print(f'{type(error).__name__}: {error}', file=sys.stderr)
         return 1
     print(f'{kept.config} {kept.checkpoint}')

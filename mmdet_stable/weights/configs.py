@@ -9,8 +9,8 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 
-import mmdet_stable
 from mmdet_stable.models.settings import scores_by_softmax
+from mmdet_stable.shipped import config_folder
 
 from .errors import WeightsError
 from .families import num_classes
@@ -31,8 +31,6 @@ from .sizes import (
     structure_settings,
 )
 
-# Where the inverse sigmoid of references is cut off: a setting of these parts of our models.
-SIGMOID_EPS = '{part}.sigmoid_eps'
 # mmdet's classes, in whose place ours take settings that mmdet's do not have.
 OURS_FOR = {
     'DINO': 'StableDINO',
@@ -54,20 +52,12 @@ class Setting(NamedTuple):
     why: str
 
 
-def config_folder() -> Path:
-    """The configs of this package: in a checkout beside it, in an installed package inside it."""
-    package = Path(mmdet_stable.__file__).parent
-    for folder in (package.parent / 'configs', package / '.mim' / 'configs'):
-        if (folder / 'dino').is_dir():
-            return folder
-    raise WeightsError(f'the configs of mmdet_stable are neither beside {package} nor in {package / ".mim"}; reinstall')
-
-
 def load_config(name: str) -> Config:
     """A config of mmdet (``mmdet::...``), of a file, or of this package, relative to its folder of configs.
 
     Raises:
         WeightsError: if there is none.
+        FileNotFoundError: if this package came without its configs.
     """
     if '::' in name:
         return get_config(name)
@@ -140,8 +130,6 @@ class ConfigWriter:
     def set(self, settings: Mapping[str, Any], why: str) -> None:
         """Change settings of the model, and note those that were different."""
         for key, before, value in different(dict(settings), self.cfg.model):
-            if before is None and key not in DEFAULTS and isinstance(value, type(None)):
-                continue
             _assign(self.cfg.model, key.split('.'), value)
             self.settings.append(Setting(f'model.{key}', before, value, why))
 
@@ -253,10 +241,11 @@ class ConfigWriter:
             self.settings.append(Setting(key, '...', value, 'asked for'))
 
     def _fit_eps(self, eps: float, why: str) -> None:
+        """Where the inverse sigmoid of references is cut off: a setting of some parts of our models."""
         kind = load_kinds()[self.kind]
         if kind.eps and eps != kind.default_eps:
             self._use_our_classes(why)
-            self.set({SIGMOID_EPS.format(part=part): eps for part in kind.eps}, why)
+            self.set({f'{part}.sigmoid_eps': eps for part in kind.eps}, why)
 
     def _use_our_classes(self, why: str) -> None:
         model = self.cfg.model

@@ -19,7 +19,7 @@ from torch.serialization import get_safe_globals, safe_globals
 
 from mmdet_stable.engine.safe_globals import allow_mmengine_checkpoints
 
-from .errors import WeightsError
+from .errors import DamagedError, WeightsError
 
 WEIGHTS = ('model', 'state_dict', 'params', 'model_state_dict', 'net', 'weights', 'module')
 AVERAGED = ('ema_model', 'ema_state', 'model_ema', 'params_ema', 'ema')
@@ -89,7 +89,8 @@ def read(path: Path, averaged: bool = False) -> Published:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        WeightsError: if the file is damaged, no file of weights, or asks to call what is no data.
+        DamagedError: if the file is damaged, or no file of weights.
+        WeightsError: if it asks to call what is no data, or holds no weights.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -103,9 +104,9 @@ def read(path: Path, averaged: bool = False) -> Published:
     elif start[:1] == b'\x80':
         content, inert = _read_pickle(path)
     elif start.startswith(b'PK'):
-        raise WeightsError(f'{path} is cut off: the end of its archive is missing. Copy or download it again')
+        raise DamagedError(f'{path} is cut off: the end of its archive is missing. Copy or download it again')
     else:
-        raise WeightsError(
+        raise DamagedError(
             f'{path} starts with {start[:8]!r}: it is no file of torch, safetensors, or a pickle of arrays. Where it '
             'was downloaded, look at it: an error page of a web site, or an archive to be unpacked first?'
         )
@@ -132,7 +133,7 @@ def _read_torch(path: Path, start: bytes) -> Tuple[Any, Tuple[str, ...]]:
             'Take the weights from whoever wrote it as a plain dict of tensors'
         ) from error
     except Exception as error:  # whatever torch meets in a damaged file
-        raise WeightsError(f'{path} is cut off or damaged ({_first_line(error)}). Copy or download it again') from error
+        raise DamagedError(f'{path} is cut off or damaged ({_first_line(error)}). Copy or download it again') from error
 
 
 def _unknown_globals(path: Path, start: bytes) -> Tuple[str, ...]:
@@ -177,7 +178,7 @@ def _globals(path: Path, start: bytes) -> Iterator[str]:
     except WeightsError:
         raise
     except Exception as error:  # whatever pickletools meets in a damaged file
-        raise WeightsError(f'{path} is cut off or damaged ({_first_line(error)}). Copy or download it again') from error
+        raise DamagedError(f'{path} is cut off or damaged ({_first_line(error)}). Copy or download it again') from error
 
 
 def _globals_of_pickles(file: IO[bytes], number: int) -> Iterator[str]:
@@ -241,7 +242,7 @@ def _read_safetensors(path: Path) -> Dict[str, Tensor]:
     with open(path, 'rb') as file:
         length = int.from_bytes(file.read(8), 'little')
         if length > size - 8:
-            raise WeightsError(f'{path} is cut off: its header alone takes {length} bytes. Copy or download it again')
+            raise DamagedError(f'{path} is cut off: its header alone takes {length} bytes. Copy or download it again')
         header = json.loads(file.read(length))
     header.pop('__metadata__', None)
     raw = np.memmap(path, dtype=np.uint8, mode='c', offset=8 + length) if size > 8 + length else np.empty(0, np.uint8)
@@ -249,7 +250,7 @@ def _read_safetensors(path: Path) -> Dict[str, Tensor]:
     for name, entry in header.items():
         begin, end = entry['data_offsets']
         if entry['dtype'] not in SAFETENSORS or end > len(raw):
-            raise WeightsError(f'{path}: {name} ({entry["dtype"]}) is cut off, or of an unknown type')
+            raise DamagedError(f'{path}: {name} ({entry["dtype"]}) is cut off, or of an unknown type')
         dtype, shape = SAFETENSORS[entry['dtype']], entry['shape']
         data = torch.from_numpy(raw[begin:end]) if end > begin else torch.empty(0, dtype=torch.uint8)
         tensors[name] = (data if data.data_ptr() % 8 == 0 else data.clone()).view(dtype).view(shape)
@@ -329,16 +330,12 @@ def _weights(value: Any) -> Dict[str, Tensor]:
 def without_prefixes(weights: Mapping[str, Tensor]) -> Dict[str, Tensor]:
     """Weights without the prefixes that ``DistributedDataParallel``, ``torch.compile`` and averaging give to all."""
     weights = {name: tensor for name, tensor in weights.items() if name not in AVERAGES_COUNT}
-    prefix: Any = True
-    while prefix:
-        prefix = next((prefix for prefix in PREFIXES if weights and all(map(_starts(prefix), weights))), None)
-        if prefix:
-            weights = {name[len(prefix) :]: tensor for name, tensor in weights.items()}
+    while weights:
+        prefix = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in weights)), None)
+        if prefix is None:
+            break
+        weights = {name[len(prefix) :]: tensor for name, tensor in weights.items()}
     return weights
-
-
-def _starts(prefix: str) -> Any:
-    return lambda name: name.startswith(prefix)
 
 
 def _some(content: Mapping, number: int = 6) -> str:

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
-from mmdet_stable.engine.checkpoints import AtomicBackend
+from mmdet_stable.utils.files import write_whole
 
 from . import families, naming
 from .configs import ConfigWriter, kept_model, kind_of_config, load_config, named_config, text_of
@@ -79,7 +79,7 @@ def convert(
     weights, report = to_published(published, to, config, dc5)
     weights = {name: tensor.contiguous() for name, tensor in weights.items()}
     if out.suffix == '.safetensors':
-        AtomicBackend().put(safetensors(weights), out)
+        write_whole(out, safetensors(weights))
     elif to == 'huggingface':
         _write(out, weights)
     else:
@@ -215,12 +215,9 @@ def _checked(weights: Dict[str, Tensor], writer: ConfigWriter, report: Report) -
         report.notes.append(f'without biases of the neck that are all zero: {", ".join(sorted(idle))}')
     extra -= idle
     missing = [name for name in expected if name not in weights and not name.endswith(naming.COUNTER)]
-    fresh = {name: part for name in missing for part, _ in [_fresh_part(name)] if part}
     # Of a part that is there, nothing may be missing.
-    held = {part for part in fresh.values() if any(name.startswith(part) for name in weights)}
-    fresh = {
-        name: part for name, part in fresh.items() if part not in held
-    }  # of a part that is there, nothing may miss
+    absent = [part for part in FRESH if not any(name.startswith(part) for name in weights)]
+    fresh = {name: part for name in missing for part in absent if name.startswith(part)}
     missing = [name for name in missing if name not in fresh]
     shapes = [
         f'{name}: {tuple(tensor.shape)} in the file, {tuple(expected[name].shape)} in the model'
@@ -242,17 +239,13 @@ def _checked(weights: Dict[str, Tensor], writer: ConfigWriter, report: Report) -
             + '\n  '.join(problems)
         )
     report.fresh = sorted(fresh)
-    report.notes += [f'{_fresh_part(name)[1]} starts afresh' for name in list(dict.fromkeys(fresh.values()))]
+    report.notes += [f'{FRESH[part]} starts afresh' for part in dict.fromkeys(fresh.values())]
     if 'dn_query_generator.label_embedding.weight' in fresh and writer.kind == 'dn_detr':
         report.notes.append('matching queries start with zeros as their content, so that it detects what DAB-DETR does')
     report.target = f'{writer.cfg.model.type} of mmdet_stable'
     kept = {name: tensor for name, tensor in weights.items() if name not in idle}
     counters = [name for name in expected if name.endswith(naming.COUNTER) and name not in kept]
     return {**kept, **{name: torch.tensor(0) for name in counters}}
-
-
-def _fresh_part(name: str) -> Tuple[str, str]:
-    return next(((part, words) for part, words in FRESH.items() if name.startswith(part)), ('', ''))
 
 
 def model_of(cfg: Config) -> torch.nn.Module:
@@ -327,7 +320,7 @@ def save(converted: Converted, out: Path) -> Report:
     _write(out, {'state_dict': weights, 'meta': converted.meta})
     report.written.append(out)
     if cfg is not None:
-        AtomicBackend().put((_header(report) + text).encode(), path)
+        write_whole(path, _header(report) + text)
         report.written.append(path)
     return report
 
@@ -358,7 +351,7 @@ def _plain_meta(meta: Mapping[str, Any]) -> Dict[str, Any]:
 def _write(path: Path, content: dict) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    AtomicBackend().put(buffer.getvalue(), path)
+    write_whole(path, buffer.getvalue())
 
 
 def _some(names: List[str], number: int = 8) -> str:

@@ -15,11 +15,11 @@ import yaml
 from mmengine.dist import barrier, get_dist_info
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmdet_stable.engine.checkpoints import AtomicBackend
 from mmdet_stable.engine.safe_loading import load_from_local
+from mmdet_stable.utils.files import write_whole
 
 from .conversion import convert
-from .errors import WeightsError
+from .errors import DamagedError, WeightsError
 from .rules import FOLDER
 
 PREFIX = 'published://'
@@ -92,14 +92,12 @@ def fetch(name: str, weights: Optional[Mapping[str, Named]] = None) -> Kept:
     digest = _sha256(path)
     try:
         report = convert(path, kept.checkpoint, entry.config, dc5=entry.dc5, settings=entry.settings)
-    except WeightsError as error:
-        if not any(word in str(error) for word in ('damaged', 'cut off', 'no file of torch')):
-            raise
+    except DamagedError as error:
         path.unlink()
-        raise WeightsError(f'{error}. It was deleted: run the same command again') from error
+        raise DamagedError(f'{error}. It was deleted: run the same command again') from error
     _say(str(report))
     _say(f'{name}: {entry.published} published by {entry.repository} ({entry.licence}), not measured by us')
-    AtomicBackend().put(json.dumps(dict(version=VERSION, source=entry.source, sha256=digest)).encode(), record_file)
+    write_whole(record_file, json.dumps(dict(version=VERSION, source=entry.source, sha256=digest)))
     return kept
 
 

@@ -7,7 +7,7 @@ from typing import Dict, FrozenSet, List, Mapping, Tuple
 import torch
 from torch import Tensor
 
-from .errors import WeightsError
+from .errors import DamagedError, WeightsError
 from .families import counts_of_ours, counts_of_published, num_classes
 from .rules import Family, Rule, Translation
 from .tensors import OPERATIONS
@@ -64,7 +64,7 @@ def _tensor(ours: str, entries: List[Tuple[str, Rule, int]], weights: Mapping[st
         return OPERATIONS[rule.op].read(parts)
     for other, _, _ in entries[1:]:
         if not torch.equal(weights[other], weights[name]):
-            raise WeightsError(
+            raise DamagedError(
                 f'{name} and {other} are two names of one tensor, but hold different values; the file is damaged, or '
                 'of a detector that shares less than the published ones'
             )

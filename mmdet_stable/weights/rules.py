@@ -10,7 +10,6 @@ import yaml
 
 FOLDER = Path(__file__).parent / 'rules'
 BRACES = re.compile(r'\{([^}]*)\}')
-COUNTED = ('layer', 'layers', 'scale', 'scales + extra', 'extra')
 
 
 class Rule(NamedTuple):

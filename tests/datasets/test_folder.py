@@ -105,6 +105,20 @@ def test_what_tools_leave_out_is_filled_in(own, tmp_path):
     assert fault_lines(data) == ['  checked: no faults found']
 
 
+def test_ids_that_begin_at_0(own, tmp_path):
+    """As Roboflow's do; pycocotools would not count what is found of annotation 0."""
+
+    def count_from_0(content):
+        for annotation in content['annotations']:
+            annotation['id'] -= 1
+
+    change(own / 'annotations' / 'instances_val.json', count_from_0)
+    data = read_data(own, tmp_path / 'scratch')
+    ids = [annotation['id'] for annotation in json.loads(data.val.ann_file.read_text())['annotations']]
+    assert min(ids) == 1 and len(set(ids)) == len(ids)
+    assert 'numbered from 1' in ' '.join(data.remarks) and data.train.ann_file.name == 'instances_train.json'
+
+
 def test_categories_of_validation_follow_training(own, tmp_path):
     file = own / 'annotations' / 'instances_val.json'
     expected = truth(read_data(own, tmp_path / 'scratch').val)

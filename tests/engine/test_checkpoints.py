@@ -16,6 +16,7 @@ from mmengine.optim import OptimWrapper
 from mmdet_stable.engine.checkpoints import AtomicBackend, checkpoint_problem, latest_checkpoint
 from mmdet_stable.engine.hooks import AtomicCheckpointHook, OptimizerKernelsHook
 from mmdet_stable.engine.launch import check_work_dir, resume
+from mmdet_stable.utils.files import write_whole
 
 
 def save(path, age=0):
@@ -55,6 +56,13 @@ class TestBackend:
         assert 'cannot write 3.0 MB to ' in result.stderr and 'Earlier files are intact' in result.stderr
         assert [path.name for path in tmp_path.iterdir()] == ['file'] and (tmp_path / 'file').read_bytes() == b'old'
         assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
+
+    def test_each_writer_says_what_to_do(self, tmp_path):
+        (tmp_path / 'file').touch()
+        with pytest.raises(OSError, match='intact; make room or choose another --work-dir, and go on with --resume'):
+            AtomicBackend().put(b'new', tmp_path / 'file' / 'x')
+        with pytest.raises(OSError, match='intact; make room, or choose another place to write to'):
+            write_whole(tmp_path / 'file' / 'x', 'new')
 
 
 class TestChoice:

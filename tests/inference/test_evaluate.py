@@ -1,5 +1,6 @@
 """``python -m mmdet_stable evaluate``: the AP of mmdet's metric, whatever the order of the categories."""
 
+import copy
 import json
 
 import pytest
@@ -19,6 +20,23 @@ def scenes(tmp_path_factory):
 @pytest.fixture(scope='module')
 def model(tmp_path_factory):
     return work_dir(tmp_path_factory.mktemp('digits'))
+
+
+@pytest.fixture(scope='module')
+def truth(scenes, model):
+    """Ground truth that the untrained model partly finds: what it detects itself, a little beside."""
+    detector = mmdet_stable.load(model, device='cpu')
+    content = json.loads((scenes / 'annotations' / 'instances_val.json').read_text())
+    content['annotations'] = []
+    for image in content['images']:
+        (sample,) = detector.predict(scenes / 'val' / image['file_name'])
+        for index in range(0, 30, 4):
+            x1, y1, x2, y2 = sample.pred_instances.bboxes[index].tolist()
+            box = [x1 + 1, y1, x2 - x1, y2 - y1]
+            number, label = len(content['annotations']) + 1, int(sample.pred_instances.labels[index])
+            entry = dict(id=number, image_id=image['id'], category_id=label + 1, bbox=box, area=box[2] * box[3])
+            content['annotations'].append(dict(entry, iscrowd=0))
+    return content
 
 
 def evaluate(model, *arguments):
@@ -41,24 +59,12 @@ def of_mmdets_metric(detector, annotations, folder):
     return metric.evaluate(len(content['images']))
 
 
-def test_ap_is_that_of_mmdets_metric(scenes, model, tmp_path, capsys):
+def test_ap_is_that_of_mmdets_metric(scenes, model, truth, tmp_path, capsys):
     """Categories may have any ids and order: they are known by name."""
-    annotations = scenes / 'annotations' / 'instances_val.json'
-    # Ground truth that the untrained model partly finds: what it detects itself, a little beside.
-    detector = mmdet_stable.load(model, device='cpu')
-    content = json.loads(annotations.read_text())
-    content['annotations'] = []
-    for image in content['images']:
-        (sample,) = detector.predict(scenes / 'val' / image['file_name'])
-        for index in range(0, 30, 4):
-            x1, y1, x2, y2 = sample.pred_instances.bboxes[index].tolist()
-            box = [x1 + 1, y1, x2 - x1, y2 - y1]
-            number, label = len(content['annotations']) + 1, int(sample.pred_instances.labels[index])
-            entry = dict(id=number, image_id=image['id'], category_id=label + 1, bbox=box, area=box[2] * box[3])
-            content['annotations'].append(dict(entry, iscrowd=0))
+    content = copy.deepcopy(truth)
     own = tmp_path / 'own.json'
     own.write_text(json.dumps(content))
-    expected = of_mmdets_metric(detector, own, scenes / 'val')
+    expected = of_mmdets_metric(mmdet_stable.load(model, device='cpu'), own, scenes / 'val')
     assert 0 < expected['coco/bbox_mAP'] < 1
     content['categories'] = [dict(id=100 - entry['id'], name=entry['name']) for entry in content['categories']][::-1]
     for entry in content['annotations']:
@@ -77,6 +83,23 @@ def test_ap_is_that_of_mmdets_metric(scenes, model, tmp_path, capsys):
     assert (tmp_path / 'out' / 'reliability.png').stat().st_size > 1000
     results = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
     assert [image['id'] for image in results['images']] == [image['id'] for image in content['images']]
+
+
+def test_ids_may_begin_at_0(scenes, model, truth, tmp_path):
+    """As Roboflow's do; pycocotools alone would not count what is found of annotation 0."""
+    content = copy.deepcopy(truth)
+    found = []
+    own = tmp_path / 'own.json'
+    for down in (0, 1):
+        for image in content['images']:
+            image['id'] -= down
+        for entry in content['annotations']:
+            entry.update(id=entry['id'] - down, image_id=entry['image_id'] - down)
+        own.write_text(json.dumps(content))
+        assert evaluate(model, own, scenes / 'val', '--out', tmp_path / 'out') == 0
+        found.append(numbers(tmp_path / 'out')['bbox'])
+    assert min(image['id'] for image in content['images']) == min(e['id'] for e in content['annotations']) == 0
+    assert found[0] == found[1] and found[0]['AP'] > 0
 
 
 def test_the_validation_set_of_the_config(scenes, tmp_path):

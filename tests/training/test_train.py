@@ -14,6 +14,7 @@ import mmdet_stable
 from mmdet_stable.__main__ import main
 from mmdet_stable.datasets.folder import data_statistics, read_data
 from mmdet_stable.engine.config_checks import unknown_keys
+from mmdet_stable.engine.launch import only_training
 from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operating_point
 from mmdet_stable.training.config_file import config_text, own_path, starting_point
 from mmdet_stable.training.hardware import this_machine
@@ -170,6 +171,7 @@ def test_averages_of_weights(average, settings, trained, scenes):
         (['{data}', '--resume'], 'has no training to resume'),
         (['{data}', '--weights', 'none'], 'no such file, and no name of published weights'),
         (['{data}', '--backbone', 'vgg'], 'backbone=vgg: backbones are'),
+        (['{data}', '--cfg-options', 'work_dir=w'], 'cfg_options: leave out work_dir'),
     ],
 )
 def test_what_does_not_work_out(arguments, problem, scenes, tmp_path, capsys):
@@ -177,6 +179,17 @@ def test_what_does_not_work_out(arguments, problem, scenes, tmp_path, capsys):
     assert main(['train', *arguments, '--work-dir', str(tmp_path / 'w')]) == 1
     assert problem in capsys.readouterr().err
     assert not list(tmp_path.rglob('*.pth'))
+
+
+def test_a_training_that_runs_keeps_its_config(scenes, tmp_path):
+    config = own_path(tmp_path / 'w')
+    config.parent.mkdir(parents=True)
+    config.write_text('# of the training that runs')
+    running = only_training(Config(dict(work_dir=str(tmp_path / 'w'))))
+    with running, pytest.raises(BlockingIOError, match='another training writes into'):
+        mmdet_stable.train(scenes, work_dir=tmp_path / 'w', **SETTINGS)
+    assert [path.name for path in config.parent.iterdir()] == [config.name]
+    assert config.read_text() == '# of the training that runs'
 
 
 def test_importing_the_package_does_not_import_it():

@@ -15,9 +15,10 @@ from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmdet_stable.__main__ import main as package_main
+from mmdet_stable.shipped import config_folder
 from mmdet_stable.weights import WeightsError, named, read
 from mmdet_stable.weights.cli import main
-from mmdet_stable.weights.configs import config_folder, text_of
+from mmdet_stable.weights.configs import text_of
 from mmdet_stable.weights.kinds import load_kinds
 from tests.weights.fixtures import FILES, tiny_config
 

@@ -166,10 +166,11 @@ def _complete(content: Dict[str, list], folder: Path) -> List[str]:
                 annotation[field] = value(annotation)
         if lacking:
             changes.append(f'{field} was filled in at {len(lacking)} annotations')
-    if any('id' not in annotation for annotation in content['annotations']):
+    # pycocotools takes a match with an annotation of the id 0 for none.
+    if any(annotation.get('id', 0) == 0 for annotation in content['annotations']):
         for number, annotation in enumerate(content['annotations'], 1):
             annotation['id'] = number
-        changes.append('annotations were numbered')
+        changes.append('annotations were numbered from 1')
     return changes
 
 

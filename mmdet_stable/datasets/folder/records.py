@@ -7,7 +7,7 @@ from typing import Dict, Iterable, List, NamedTuple, Sequence, Tuple
 from PIL import Image
 
 from mmdet_stable.datasets.image_checks import UNREADABLE, upright_size
-from mmdet_stable.engine.checkpoints import AtomicBackend
+from mmdet_stable.utils.files import write_whole
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 LISTED = 10  # faults in one message
@@ -111,7 +111,7 @@ def write_coco(records: Iterable[ImageRecord], classes: Sequence[str], root: Pat
 
 def write_json(content: Dict[str, list], path: Path) -> None:
     """Write a COCO file, whole or not at all."""
-    AtomicBackend().put(json.dumps(content).encode(), path)
+    write_whole(path, json.dumps(content))
 
 
 def common_folder(paths: Sequence[Path]) -> Path:

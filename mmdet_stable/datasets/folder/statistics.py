@@ -6,7 +6,7 @@ from typing import Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
-from mmdet_stable.datasets.checks import FATAL, HARMLESS
+from mmdet_stable.datasets.checks import FATAL, HARMLESS, Finding
 from mmdet_stable.datasets.coco_checks import coco_findings
 
 from .reading import FoundData
@@ -112,16 +112,16 @@ def fault_lines(data: FoundData) -> List[str]:
         DataError: for faults with which training would stop, or learn something wrong.
     """
     counts: Counter = Counter()
-    first: Dict[str, str] = {}
+    first: Dict[str, Finding] = {}
     for name, split in (('train', data.train), ('val', data.val)):
         files = str(split.ann_file), str(split.image_folder)
         for finding in coco_findings(*files, data.classes, len(data.classes), None, name):
             counts[finding.kind] += 1
-            first.setdefault(finding.kind, str(finding))
-    lines = [f'{count} x {kind}: {first[kind]}' for kind, count in counts.items() if kind not in HARMLESS]
-    fatal = [line for line in lines if line.split(': ')[0].split(' x ')[1] in (*FATAL, 'json')]
+            first.setdefault(finding.kind, finding)
+    lines = {kind: f'{count} x {kind}: {first[kind]}' for kind, count in counts.items() if kind not in HARMLESS}
+    fatal = [line for kind, line in lines.items() if kind in (*FATAL, 'json')]
     if fatal:
         raise DataError('\n  '.join(['the data have faults that training cannot go on with:', *fatal]))
-    if not sum(sum(_count(split, data.classes).num_boxes) for split in (data.train,)):
+    if not any(_count(data.train, data.classes).num_boxes):
         raise DataError(f'{data.train.ann_file}: no image for training has a box of {", ".join(data.classes[:10])}')
-    return [f'  checked: {line}' for line in lines] or ['  checked: no faults found']
+    return [f'  checked: {line}' for line in lines.values()] or ['  checked: no faults found']

@@ -9,7 +9,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmdet_stable.engine.checkpoints import AtomicBackend, prepare_folder, remove_scratch_files
+from mmdet_stable.engine.checkpoints import AtomicBackend, prepare_folder
+from mmdet_stable.utils.files import remove_scratch_files
 
 from .model import unwrapped_model
 
