@@ -12,6 +12,7 @@ from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from mmdet_stable.datasets import NamingInferencerLoader
@@ -92,8 +93,13 @@ class Inferencer(DetInferencer):
             cfg.visualizer.vis_backends = None  # which would want a folder
         return super()._init_visualizer(cfg)
 
+    def _init_model(self, cfg: Config, weights: Optional[str], device: str = 'cpu') -> nn.Module:
+        # As mmengine's, which would print a line of its own on where the weights come from.
+        self._checkpoint = CheckpointLoader.load_checkpoint(weights, map_location='cpu', logger='silent')
+        return super()._init_model(cfg, None, device)
+
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Optional[dict], cfg: Config) -> None:
-        assert checkpoint is not None
+        checkpoint = self.__dict__.pop('_checkpoint')
         weights = {name.removeprefix('module.'): value for name, value in find_weights(checkpoint).items()}
         check_state_dict_fits(model, weights)
         meta = checkpoint.setdefault('meta', {})

@@ -56,7 +56,8 @@ class Pace(NamedTuple):
 def measure(cfg: Config) -> Pace:
     """Train a copy of the model for some steps, and let it look at one batch of validation images."""
     register_all_modules()
-    MMLogger.get_instance('measure', log_level='WARNING')  # of building; the training logs it again
+    # What building logs, the training logs again. A logger of a new name becomes the current one, which is asked.
+    MMLogger.get_instance(f'measure {time.monotonic_ns()}', log_level='WARNING')
     warnings.filterwarnings('ignore', 'torch.meshgrid: in an upcoming release')  # mmdet's call
     seed = cfg.get('randomness', {}).get('seed') or 0
     set_random_seed(seed)

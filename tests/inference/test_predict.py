@@ -67,6 +67,12 @@ def test_pictures_and_folders(model, scene, capsys):
     assert 'pictures per second: ' in output and f'written: {out / "predictions.json"} and {out / "drawings"}' in output
 
 
+def test_nothing_of_other_libraries_is_printed(model, scene, capsys):
+    assert predict(model, scene / 'shots', '--out', scene / 'out') == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f'{scene / "shots" / "a.png"}: ') and not shown.err
+
+
 def test_the_threshold_that_suits_the_model(model, scene, capsys):
     """What `train` keeps beside a checkpoint is the default; nothing else is said, not by libraries either."""
     point, kept = OperatingPoint(0.0125, 0.5, 0.5), model / 'score_threshold.json'

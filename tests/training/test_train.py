@@ -17,7 +17,9 @@ from mmdet_stable.engine.config_checks import unknown_keys
 from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operating_point
 from mmdet_stable.training.config_file import config_text, own_path, starting_point
 from mmdet_stable.training.hardware import this_machine
+from mmdet_stable.training.measure import measure
 from mmdet_stable.training.plan import Wishes, make_plan
+from mmdet_stable.training.run import read_config
 from mmdet_stable.visualization.report import write_report
 from tests.datasets.layouts import coco_scenes, voc_scenes, yolo_scenes
 from tests.tools.command_line import run
@@ -105,6 +107,15 @@ def test_time_decides_the_epochs(scenes, tmp_path, capsys):
     assert 'measured on the first steps, fit into 60.0 minutes' in output
     assert main([*arguments[:-3], str(tmp_path / 'v'), '--time', '1s', *options()]) == 1
     assert 'does not fit into 1 seconds. What would: time=' in capsys.readouterr().err
+
+
+def test_measuring_again_in_one_process_says_nothing(trained, capfd, recwarn):
+    """As in a notebook; the measured model is another one than the trained, and what it logs would be read twice."""
+    cfg = read_config(trained.config, dict(SMALL))
+    for _ in range(2):
+        assert measure(cfg).step > 0
+    shown = capfd.readouterr()
+    assert not shown.out and not shown.err and not [str(w.message) for w in recwarn if 'MMLogger' in str(w.message)]
 
 
 def test_fine_tuning_a_checkpoint_with_its_config(trained, scenes, tmp_path):
