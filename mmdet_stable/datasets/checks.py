@@ -15,7 +15,7 @@ REMEDIES: Dict[str, str] = {
     'label': 'correct the annotation, or raise model.bbox_head.num_classes',
     'category': 'correct category_id, or add the category to "categories"',
     'image-id': 'correct image_id, or add the image to "images"',
-    'duplicate': 'give every entry a number of its own, and every file one entry',
+    'duplicate': 'give every entry a number of its own, every file one entry, and every category a name of its own',
     'box-not-finite': 'remove the annotation, or write its bbox as four numbers',
     'box-inverted': 'write bbox as [x, y, width, height], with width and height above 0',
     'box-degenerate': 'remove the annotation, or write its true size; mmdet drops boxes of less than a pixel',

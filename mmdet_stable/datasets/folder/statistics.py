@@ -123,5 +123,6 @@ def fault_lines(data: FoundData) -> List[str]:
     if fatal:
         raise DataError('\n  '.join(['the data have faults that training cannot go on with:', *fatal]))
     if not sum(sum(_count(split, data.classes).num_boxes) for split in (data.train,)):
-        raise DataError(f'{data.train.ann_file}: no image for training has a box of {", ".join(data.classes[:10])}')
+        what = f'{data.train.ann_file}: no image for training has a box of {", ".join(data.classes[:10])}'
+        raise DataError('\n  '.join([what, *lines]))
     return [f'  checked: {line}' for line in lines] or ['  checked: no faults found']
