@@ -17,6 +17,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner, set_random_seed
 from torch.utils.data import DataLoader
 
+from mmdet_stable.engine.hooks.dataset_check_hook import name_images_in_errors
 from mmdet_stable.utils.quiet import quiet
 
 UNITS = dict(s=1, m=60, h=3600, d=86400)
@@ -69,6 +70,8 @@ def measure(cfg: Config) -> Pace:
         loader, val_loader = (
             Runner.build_dataloader(cfg[name], seed=seed) for name in ('train_dataloader', 'val_dataloader')
         )
+    for dataset in (loader.dataset, val_loader.dataset):
+        name_images_in_errors(dataset)
     batches = _endless(loader)
     model.train()
     durations = []

@@ -1,5 +1,6 @@
 """Data folders of all layouts are found, and read as what they hold; faults name file and line."""
 
+import codecs
 import json
 import shutil
 
@@ -252,6 +253,8 @@ def test_broken_lines_of_yolo(line, problem, scenes, tmp_path):
     [
         (dict(names=None), '"names" is None'),
         (dict(names={1: 'a'}), 'number them from 0'),
+        (dict(names=['yes', False]), '"names" has False, as YAML reads yes, no'),
+        (dict(path=3, train='nowhere'), '"train" is nowhere, which does not exist'),
         (dict(names=['a', 'a']), '"names" has a more than once'),
         (dict(nc=3), '"nc" is 3, but "names" has 10 classes'),
         (dict(train='nowhere'), '"train" is nowhere, which does not exist; looked at'),
@@ -374,6 +377,49 @@ def test_faults_are_listed_and_fatal_ones_stop(own, tmp_path):
     (own / 'train' / '000003.png').unlink()
     with pytest.raises(DataError, match=r'1 x image-missing: .*000003.png'):
         fault_lines(read_data(own, tmp_path))
+
+
+def test_truncated_images_stop(own, tmp_path):
+    """OpenCV fills up with grey, or reads nothing, by its version."""
+    image = sorted((own / 'val').iterdir())[1]
+    image.write_bytes(image.read_bytes()[:-40])
+    with pytest.raises(DataError, match=rf'cannot go on with:\s+1 x image-truncated: .*{image.name}'):
+        fault_lines(read_data(own, tmp_path))
+
+
+def test_images_that_are_trained_and_validated_on(own, tmp_path):
+    """By their place, however it is written: file names are the same in both parts of many data sets."""
+    data = read_data(own, tmp_path)
+    assert fault_lines(data) == ['  checked: no faults found']
+    (own / 'link').symlink_to(own / 'train')
+    for folder in ('train', 'link'):
+        same = data._replace(val=data.val._replace(image_folder=own / folder))
+        assert '  WARNING: 3 of 3 images for validation are also trained on, as ' in fault_lines(same)[-1]
+
+
+def test_validation_without_any_box(own, tmp_path):
+    """No epoch would be better than the first one."""
+    change(own / 'annotations' / 'instances_val.json', lambda content: content['annotations'].clear())
+    with pytest.raises(DataError, match=r'no image for validation has a box of .* AP needs some'):
+        fault_lines(read_data(own, tmp_path))
+
+
+def test_byte_order_marks_and_other_encodings(scenes, own, tmp_path):
+    """Windows' editors write them."""
+    expected = truth(read_data(own, tmp_path / 'a').train)
+    kinds = dict(yolo=('data.yaml', 'labels/train/000001.txt'), voc=('ImageSets/Main/train.txt',))
+    folders = dict(coco=own, yolo=yolo_scenes(scenes, tmp_path / 'yolo'), voc=voc_scenes(scenes, tmp_path / 'voc'))
+    kinds['coco'] = ('annotations/instances_train.json',)
+    for kind, folder in folders.items():
+        for name in kinds[kind]:
+            content = (folder / name).read_bytes()
+            (folder / name).write_bytes(codecs.BOM_UTF8 + content)
+            data = read_data(folder, tmp_path / 'b')
+            assert truth(data.train) == expected and fault_lines(data) == ['  checked: no faults found']
+            (folder / name).write_bytes(content + ' Körper'.encode('latin-1'))
+            with pytest.raises(DataError, match=rf'{name} is no text in UTF-8 .*; save it again'):
+                read_data(folder, tmp_path / 'b')
+            (folder / name).write_bytes(content)
 
 
 def test_training_without_any_box(own, tmp_path):

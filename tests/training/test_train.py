@@ -1,6 +1,7 @@
 """The command from data to report, on a few digit scenes in each layout, with a tiny model."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from mmengine.config import Config
 
 import mmdet_stable
 from mmdet_stable.__main__ import main
+from mmdet_stable.datasets import DIGIT_CLASSES
 from mmdet_stable.datasets.folder import data_statistics, read_data
 from mmdet_stable.engine.config_checks import unknown_keys
 from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operating_point
@@ -19,7 +21,7 @@ from mmdet_stable.training.config_file import config_text, own_path, starting_po
 from mmdet_stable.training.hardware import this_machine
 from mmdet_stable.training.measure import measure
 from mmdet_stable.training.plan import Wishes, make_plan
-from mmdet_stable.training.run import read_config
+from mmdet_stable.training.run import read_config, save_samples
 from mmdet_stable.visualization.report import write_report
 from tests.datasets.layouts import coco_scenes, voc_scenes, yolo_scenes
 from tests.tools.command_line import run
@@ -49,6 +51,17 @@ def scenes(tmp_path_factory):
 def trained(scenes, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('work') / 'digits'
     return mmdet_stable.train(scenes, epochs=1, seed=3, work_dir=work_dir, cfg_options=dict(SMALL), **SETTINGS)
+
+
+def test_samples_name_the_image_that_cannot_be_read(scenes, tmp_path):
+    own = shutil.copytree(scenes, tmp_path / 'own')
+    dataset = dict(type='CocoDataset', ann_file=str(own / 'annotations' / 'instances_train.json'))
+    dataset.update(data_prefix=dict(img=str(own / 'train')), pipeline=[dict(type='LoadImageFromFile')])
+    dataset.update(metainfo=dict(classes=DIGIT_CLASSES))
+    image = sorted((own / 'train').iterdir())[0]
+    image.write_bytes(image.read_bytes()[:30])
+    with pytest.raises(ValueError, match=image.name):
+        save_samples(Config(dict(train_dataloader=dict(dataset=dataset))), 1, tmp_path / 'samples.jpg')
 
 
 def test_what_a_training_leaves(trained):

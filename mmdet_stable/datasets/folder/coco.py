@@ -2,12 +2,13 @@
 
 import json
 import re
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmdet_stable.datasets.coco_checks import FIELDS, Number, wrong_field
 
-from .records import DataError, image_size, raise_listed
+from .records import DataError, image_size, raise_listed, read_text
 
 TRAIN_NAMES = (
     'annotations/instances_train*.json',
@@ -87,8 +88,8 @@ def _first(folder: Path, patterns: Sequence[str]) -> Optional[Path]:
 def looks_like_coco(path: Path) -> bool:
     """Whether a JSON file has the lists of COCO; also for one that is damaged, so that the fault gets named."""
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        content = json.loads(read_text(path))
+    except (json.JSONDecodeError, DataError):
         return True
     return isinstance(content, dict) and {'images', 'annotations'} <= content.keys()
 
@@ -102,17 +103,17 @@ def read_coco(file: Path, root: Path) -> CocoPart:
     content = _read(file)
     folder = find_images(file, root, [image['file_name'] for image in content['images']])
     changes = _complete(content, folder)
+    if file.read_bytes()[: len(BOM_UTF8)] == BOM_UTF8:
+        changes.append('its byte order mark, which pycocotools refuse, was left out')
     return CocoPart(file, folder, content, changes, not changes)
 
 
 def _read(file: Path) -> Dict[str, list]:
     try:
-        content = json.loads(file.read_text(encoding='utf-8'))
+        content = json.loads(read_text(file))
     except json.JSONDecodeError as error:
         where = f'line {error.lineno}, column {error.colno}'
         raise DataError(f'{file}, {where}: is no JSON: {error.msg}; write the file again') from error
-    except UnicodeDecodeError as error:
-        raise DataError(f'{file} is no text in UTF-8 ({error}); write the file again') from error
     if not isinstance(content, dict):
         raise DataError(f'{file} is no COCO file: it holds a {type(content).__name__}, not an object')
     faults = []
