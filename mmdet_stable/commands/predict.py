@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import List
 
+from mmdet_stable.engine.checkpoints import check_writable
 from mmdet_stable.inference.cli import add_model_arguments, detector_of
 from mmdet_stable.inference.coco_results import CocoResults
 from mmdet_stable.inference.detector import Detector, Outcome
@@ -56,6 +57,7 @@ class Prediction:
     def run(self) -> int:
         """All pictures; the COCO file is written even where the work is interrupted."""
         args, start, complete = self.args, time.perf_counter(), False
+        check_writable(args.out, 'folder', '--out')
         stream = self.detector.stream(args.pictures, args.batch_size, self.score_threshold, args.slice, args.overlap)
         try:
             with Drawings(args.out / 'drawings') as drawings:

@@ -32,7 +32,7 @@ REMEDIES: Dict[str, str] = {
     'image-outside': 'write a path inside the image folder, and set data_prefix.img to that folder',
     'image-missing': 'restore the file, or correct data_root, data_prefix.img and file_name',
     'image-unreadable': 'write the file again, or remove the image and its annotations',
-    'image-truncated': 'copy the file again; the missing part would be trained on as grey',
+    'image-truncated': 'copy the file again; the missing part would be grey',
     'image-size': 'correct width and height in the annotation file; they count after the rotation that EXIF asks for',
     'image-16-bit': 'convert to 8 bits with the contrast you want; the loader keeps the upper 8 bits only',
     'image-alpha': 'flatten onto a background; the loader ignores transparency',

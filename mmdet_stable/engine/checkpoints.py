@@ -34,15 +34,33 @@ class AtomicBackend(LocalBackend):
                 os.fsync(file.fileno())
             os.replace(scratch, path)
         except OSError as error:
-            scratch.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                scratch.unlink(missing_ok=True)
             raise OSError(
                 error.errno,
                 f'{error.strerror}: cannot write {len(obj) / 2**20:.1f} MB to {path}. Earlier files are intact; make '
-                'room or choose another --work-dir, and go on with --resume',
+                'room or choose another folder. A training goes on with --resume',
             ) from error
 
 
 register_backend('atomic', AtomicBackend, force=True)
+
+
+def check_writable(folder: Path, what: str, option: str) -> None:
+    """Write into a folder before the work for it is done.
+
+    Args:
+        what: it is to the user, e.g. ``'work dir'``.
+        option: that names another.
+
+    Raises:
+        OSError: where that is impossible.
+    """
+    try:
+        AtomicBackend().put(b'', folder / '.writable')
+    except OSError as error:
+        raise OSError(error.errno, f'{what} {folder} cannot be written to; choose another by {option}') from error
+    (folder / '.writable').unlink(missing_ok=True)
 
 
 def remove_scratch_files(folder: Path) -> None:

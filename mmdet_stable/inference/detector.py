@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
+import torch
 from mmdet.apis import DetInferencer
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
@@ -62,7 +63,7 @@ def load(
         cfg_options: settings of the config to change, by dotted key.
 
     Raises:
-        ValueError: for an unknown name, or weights that do not fit the model.
+        ValueError: for an unknown name or device, or weights that do not fit the model.
         FileNotFoundError: where there is no checkpoint.
     """
     return build_detector(find_model(model, checkpoint), device, cfg_options)
@@ -72,12 +73,30 @@ def build_detector(
     files: ModelFiles, device: Optional[str] = None, cfg_options: Optional[Mapping[str, Any]] = None
 ) -> 'Detector':
     """The detector of a config and a checkpoint; see :func:`load`."""
+    check_device(device)
     register_all_modules()
     warnings.filterwarnings('ignore', 'torch.meshgrid: in an upcoming release')  # mmdet's call
     import_custom(files.config)
     files.config.merge_from_dict(dict(cfg_options or {}))
     inferencer = Inferencer(files.config, weights=files.checkpoint, device=device, show_progress=False)
     return Detector(inferencer, None if '://' in files.checkpoint else kept_operating_point(Path(files.checkpoint)))
+
+
+def check_device(device: Optional[str]) -> None:
+    """See that torch has a device before a model is built for it.
+
+    Raises:
+        ValueError: where it has not.
+    """
+    try:
+        found = torch.device(device or 'cpu')
+    except RuntimeError as error:
+        raise ValueError(f'device={device}: torch knows no such device; it is cpu, cuda, cuda:1 or alike') from error
+    if found.type == 'cuda' and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f'device={device}: torch sees {torch.cuda.device_count()} GPUs on this machine. Leave the device out, or '
+            'take cpu; if there is such a GPU, python tools/doctor.py says why it is not seen'
+        )
 
 
 class Inferencer(DetInferencer):

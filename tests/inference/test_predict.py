@@ -185,6 +185,33 @@ def test_names_of_drawings(name, expected, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [expected]
 
 
+@pytest.mark.parametrize('command', ['predict', 'evaluate'])
+def test_a_folder_that_cannot_be_written_to_is_named_before_the_work(command, model, scene, capsys):
+    (scene / 'file').write_text('x')
+    more = [str(scene / 'shots')] if command == 'predict' else []
+    assert main([command, str(model), *more, '--trust', '--out', str(scene / 'file')]) == 1
+    shown = capsys.readouterr()
+    assert f'folder {scene / "file"} cannot be written to; choose another by --out' in shown.err and not shown.out
+
+
+@pytest.mark.parametrize(
+    'device,problem', [('warp', 'device=warp: torch knows no such'), ('cuda:99', 'device=cuda:99: torch sees')]
+)
+def test_devices_that_are_not_there(device, problem, model, scene, capsys):
+    assert main(['predict', str(model), str(scene), '--trust', '--device', device, '--out', str(scene / 'out')]) == 1
+    assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'name,hint', [('model.onnx', 'run by `python -m mmdet_stable.runtime`'), ('a.jpg', 'no config')]
+)
+def test_files_that_are_no_model(name, hint, tmp_path, monkeypatch, capsys):
+    (tmp_path / name).write_bytes(b'x')
+    monkeypatch.chdir(tmp_path)
+    assert main(['predict', name, 'picture.jpg']) == 1
+    assert f'error: {name} is no config (.py' in (error := capsys.readouterr().err) and hint in error
+
+
 def test_work_dirs_ask_for_trust(model, scene, capsys):
     assert predict(model, scene / 'shots', '--out', scene / 'out', trust=False) == 1
     assert 'nothing was built, as what the configs there name can run any code' in capsys.readouterr().err

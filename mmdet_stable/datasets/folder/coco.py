@@ -100,15 +100,20 @@ def read_coco(file: Path, root: Path) -> CocoPart:
     Raises:
         DataError: naming file and line, entry, or the folders in which the images are not.
     """
-    content = _read(file)
+    content = read_content(file)
     folder = find_images(file, root, [image['file_name'] for image in content['images']])
-    changes = _complete(content, folder)
+    changes = complete(content, folder)
     if file.read_bytes()[: len(BOM_UTF8)] == BOM_UTF8:
         changes.append('its byte order mark, which pycocotools refuse, was left out')
     return CocoPart(file, folder, content, changes, not changes)
 
 
-def _read(file: Path) -> Dict[str, list]:
+def read_content(file: Path) -> Dict[str, list]:
+    """The content of an annotation file, with the fields that nobody can fill in, each of its type.
+
+    Raises:
+        DataError: naming line or entry.
+    """
     try:
         content = json.loads(read_text(file))
     except json.JSONDecodeError as error:
@@ -170,8 +175,12 @@ def find_images(file: Path, root: Path, names: Sequence[str]) -> Path:
     return best
 
 
-def _complete(content: Dict[str, list], folder: Path) -> List[str]:
-    """Fill in what mmdet and pycocotools ask for, in place; says what."""
+def complete(content: Dict[str, list], folder: Path) -> List[str]:
+    """Fill in what mmdet and pycocotools ask for, in place; says what.
+
+    Raises:
+        DataError: for an image in ``folder`` that cannot be read, where its size is not in the file.
+    """
     changes = []
     without = [image for image in content['images'] if min(image.get('width') or 0, image.get('height') or 0) < 1]
     for image in without:
