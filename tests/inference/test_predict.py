@@ -188,8 +188,13 @@ def test_names_of_drawings(name, expected, tmp_path):
 @pytest.mark.parametrize('command', ['predict', 'evaluate'])
 def test_a_folder_that_cannot_be_written_to_is_named_before_the_work(command, model, scene, capsys):
     (scene / 'file').write_text('x')
-    more = [str(scene / 'shots')] if command == 'predict' else []
-    assert main([command, str(model), *more, '--trust', '--out', str(scene / 'file')]) == 1
+    image, category = dict(id=1, file_name='a.png'), dict(id=1, name='3')
+    content = dict(
+        images=[image], categories=[category], annotations=[dict(image_id=1, category_id=1, bbox=[1, 2, 9, 9])]
+    )
+    (scene / 'shots' / 'own.json').write_text(json.dumps(content))
+    what = scene / 'shots' if command == 'predict' else scene / 'shots' / 'own.json'
+    assert main([command, str(model), str(what), '--trust', '--out', str(scene / 'file')]) == 1
     shown = capsys.readouterr()
     assert f'folder {scene / "file"} cannot be written to; choose another by --out' in shown.err and not shown.out
 
