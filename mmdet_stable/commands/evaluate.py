@@ -10,11 +10,13 @@ from typing import Any, Dict, List, Tuple
 from mmengine.config import Config
 from pycocotools.coco import COCO
 
+from mmdet_stable.datasets.folder.coco import complete, read_content
 from mmdet_stable.evaluation.coco_scores import Scores, score
 from mmdet_stable.inference.cli import add_model_arguments, detector_of
 from mmdet_stable.inference.coco_results import CocoResults
 from mmdet_stable.inference.detector import Detector
-from mmdet_stable.utils.files import write_whole
+from mmdet_stable.utils.files import check_writable, write_whole
+from mmdet_stable.utils.quiet import quiet
 from mmdet_stable.visualization.reliability import plot_reliability
 
 HELP = 'evaluate a detector: AP by class, and calibration'
@@ -56,10 +58,12 @@ def evaluate(detector: Detector, annotations: str, folder: str, batch_size: int,
         out: folder that ``numbers.json``, ``predictions.json`` and ``reliability.png`` are written to.
 
     Raises:
-        ValueError: where model and data share no class, or an image cannot be read.
+        ValueError: where the file is not of COCO, model and data share no class or no box, or an image cannot be read.
+        OSError: where ``out`` cannot be written to.
     """
-    with open(annotations, encoding='utf-8') as file:
-        content = json.load(file)
+    content = read_content(Path(annotations))
+    complete(content, Path(folder))
+    check_writable(out, 'folder', '--out')
     truth, results = shared_classes(content, detector.classes, annotations)
     paths = [os.path.join(folder, image['file_name']) for image in content['images']]
     has_masks = False
@@ -91,16 +95,17 @@ def shared_classes(content: Dict[str, Any], classes: Any, name: str) -> Tuple[CO
     if unknown:
         print(f'not evaluated, as the model does not know them: {", ".join(unknown)}', file=sys.stderr)
     kept = {category['id'] for category in known}
-    annotations = [entry for entry in content['annotations'] if entry['category_id'] in kept]
     truth = COCO()
     truth.dataset = dict(
         content,
         info=content.get('info', {}),
         categories=known,
-        # Numbered from 1, as pycocotools takes a match with an annotation of the id 0 for none.
-        annotations=[dict(entry, id=number) for number, entry in enumerate(annotations, 1)],
+        annotations=[entry for entry in content['annotations'] if entry['category_id'] in kept],
     )
-    truth.createIndex()
+    if not any(not entry.get('iscrowd') for entry in truth.dataset['annotations']):
+        raise ValueError(f'{name} has no box of the classes that the model knows, so that there is nothing to measure')
+    with quiet():
+        truth.createIndex()
     free = max(ids.values()) + 1
     return truth, CocoResults(classes, [ids.get(name, free + label) for label, name in enumerate(classes)])
 

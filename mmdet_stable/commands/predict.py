@@ -11,6 +11,7 @@ from mmdet_stable.inference.cli import add_model_arguments, detector_of
 from mmdet_stable.inference.coco_results import CocoResults
 from mmdet_stable.inference.detector import Detector, Outcome
 from mmdet_stable.inference.drawings import Drawings
+from mmdet_stable.utils.files import check_writable
 
 HELP = 'detect in pictures, folders, videos and URLs'
 THRESHOLD = 0.3  # for models of which nobody knows better
@@ -56,6 +57,7 @@ class Prediction:
     def run(self) -> int:
         """All pictures; the COCO file is written even where the work is interrupted."""
         args, start, complete = self.args, time.perf_counter(), False
+        check_writable(args.out, 'folder', '--out')
         stream = self.detector.stream(args.pictures, args.batch_size, self.score_threshold, args.slice, args.overlap)
         try:
             with Drawings(args.out / 'drawings') as drawings:

@@ -123,16 +123,18 @@ def _entries(content: dict, part: str, file: str) -> Generator[Finding, None, Li
     complete = []
     for index, entry in enumerate(entries):
         name = f'{part}[{index}]'
-        wrong = _wrong_field(entry, FIELDS[part])
+        wrong = wrong_field(entry, FIELDS[part])
         if wrong:
             yield Finding('json', file, f'{name}{wrong[0]}', wrong[1])
         else:
             complete.append((name, entry))
     yield from _repeated([entry['id'] for _, entry in complete], part, 'id', file)
+    if part == 'categories':
+        yield from _repeated([entry['name'] for _, entry in complete], part, 'name', file)
     return complete
 
 
-def _wrong_field(entry: Any, fields: Dict[str, Any]) -> Optional[Tuple[str, str]]:
+def wrong_field(entry: Any, fields: Dict[str, Any]) -> Optional[Tuple[str, str]]:
     """The first field that is missing or of another type, as (key, problem)."""
     if not isinstance(entry, dict):
         return '', f'is a {type(entry).__name__}, not an object'

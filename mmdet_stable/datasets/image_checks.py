@@ -58,7 +58,7 @@ def _findings_of(entry: ImageEntry, decode: bool) -> Iterator[Finding]:
                 image.load()
     except UNREADABLE as error:
         kind = 'image-truncated' if 'truncated' in str(error) else 'image-unreadable'
-        yield Finding(kind, entry.path, entry.key, f'{error}'.replace(f"'{entry.path}'", 'the file'))
+        yield Finding(kind, entry.path, entry.key, f'{error}'.replace(f" '{entry.path}'", ''))
         return
     if entry.size is not None and size != tuple(entry.size):
         problem = (

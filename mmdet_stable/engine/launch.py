@@ -15,9 +15,10 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 
 from mmdet_stable.datasets.coco_checks import unreadable
-from mmdet_stable.engine.checkpoints import AtomicBackend, latest_checkpoint
+from mmdet_stable.engine.checkpoints import latest_checkpoint
 from mmdet_stable.engine.config_checks import check_keys
 from mmdet_stable.engine.lock import lock_holder, locked
+from mmdet_stable.utils.files import check_writable
 
 TRAINING_LOCK = '.lock'  # in the work dir
 # Where each launcher tells a process its number among all.
@@ -84,13 +85,7 @@ def check_work_dir(cfg: Config) -> None:
     Raises:
         OSError: where that is impossible.
     """
-    try:
-        AtomicBackend().put(b'', Path(cfg.work_dir) / '.writable')
-    except OSError as error:
-        raise OSError(
-            error.errno, f'work dir {cfg.work_dir} cannot be written to; choose another by --work-dir'
-        ) from error
-    (Path(cfg.work_dir) / '.writable').unlink(missing_ok=True)
+    check_writable(Path(cfg.work_dir), 'work dir', '--work-dir')
 
 
 def ends_process_group(tool: Callable[[], None]) -> Callable[[], None]:

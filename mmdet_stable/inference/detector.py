@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
+import torch
 from mmdet.apis import DetInferencer
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from mmdet_stable.datasets import NamingInferencerLoader
@@ -62,7 +64,7 @@ def load(
         cfg_options: settings of the config to change, by dotted key.
 
     Raises:
-        ValueError: for an unknown name, or weights that do not fit the model.
+        ValueError: for an unknown name or device, or weights that do not fit the model.
         FileNotFoundError: where there is no checkpoint.
     """
     return build_detector(find_model(model, checkpoint), device, cfg_options)
@@ -72,12 +74,30 @@ def build_detector(
     files: ModelFiles, device: Optional[str] = None, cfg_options: Optional[Mapping[str, Any]] = None
 ) -> 'Detector':
     """The detector of a config and a checkpoint; see :func:`load`."""
+    check_device(device)
     register_all_modules()
     ignore_meshgrid_advice()
     import_custom(files.config)
     files.config.merge_from_dict(dict(cfg_options or {}))
     inferencer = Inferencer(files.config, weights=files.checkpoint, device=device, show_progress=False)
     return Detector(inferencer, None if '://' in files.checkpoint else kept_operating_point(Path(files.checkpoint)))
+
+
+def check_device(device: Optional[str]) -> None:
+    """See that torch has a device before a model is built for it.
+
+    Raises:
+        ValueError: where it has not.
+    """
+    try:
+        found = torch.device(device or 'cpu')
+    except RuntimeError as error:
+        raise ValueError(f'device={device}: torch knows no such device; it is cpu, cuda, cuda:1 or alike') from error
+    if found.type == 'cuda' and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f'device={device}: torch sees {torch.cuda.device_count()} GPUs on this machine. Leave the device out, or '
+            'take cpu; if there is such a GPU, python tools/doctor.py says why it is not seen'
+        )
 
 
 class Inferencer(DetInferencer):
@@ -93,8 +113,13 @@ class Inferencer(DetInferencer):
             cfg.visualizer.vis_backends = None  # which would want a folder
         return super()._init_visualizer(cfg)
 
+    def _init_model(self, cfg: Config, weights: Optional[str], device: str = 'cpu') -> nn.Module:
+        # As mmengine's, which would print a line of its own on where the weights come from.
+        self._checkpoint = CheckpointLoader.load_checkpoint(weights, map_location='cpu', logger='silent')
+        return super()._init_model(cfg, None, device)
+
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Optional[dict], cfg: Config) -> None:
-        assert checkpoint is not None
+        checkpoint, self._checkpoint = self._checkpoint, {}  # which nobody needs twice
         weights = {name.removeprefix('module.'): value for name, value in find_weights(checkpoint).items()}
         check_state_dict_fits(model, weights)
         meta = checkpoint.setdefault('meta', {})

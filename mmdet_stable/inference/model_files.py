@@ -14,6 +14,7 @@ from mmdet_stable.shipped import config as shipped_config
 from mmdet_stable.shipped import shipped_configs
 from mmdet_stable.weights.named import fetch, named_weights
 
+CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')  # that mmengine reads
 Model = Union[str, Path, Config]
 
 
@@ -52,6 +53,7 @@ def find_model(model: Model, checkpoint: Union[str, Path, None] = None) -> Model
     if path.suffix == '.pth' and given is None:
         return ModelFiles(_config_beside(path), _existing(str(path)), found=True)
     if path.is_file() and path.suffix != '.pth':
+        _check_is_config(path)
         return ModelFiles(Config.fromfile(path), given or _missing_checkpoint(name))
     if name in named_weights():
         kept = fetch(name)
@@ -59,6 +61,16 @@ def find_model(model: Model, checkpoint: Union[str, Path, None] = None) -> Model
     if '::' in name:
         return _of_a_package(name, given)
     return ModelFiles(Config.fromfile(_by_name(name)), given or _missing_checkpoint(name))
+
+
+def _check_is_config(path: Path) -> None:
+    if path.suffix in CONFIG_SUFFIXES:
+        return
+    hint = 'an exported file is run by `python -m mmdet_stable.runtime`; ' if path.suffix == '.onnx' else ''
+    raise ValueError(
+        f'{path} is no config ({", ".join(CONFIG_SUFFIXES)}) and no checkpoint (.pth); {hint}weights in a file of '
+        'another name are given by --checkpoint, with their config as the model'
+    )
 
 
 def _of_a_package(name: str, checkpoint: Optional[str]) -> ModelFiles:

@@ -16,6 +16,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner, set_random_seed
 from torch.utils.data import DataLoader
 
+from mmdet_stable.engine.hooks.dataset_check_hook import name_images_in_errors
 from mmdet_stable.utils.quiet import ignore_meshgrid_advice, quiet
 
 UNITS = dict(s=1, m=60, h=3600, d=86400)
@@ -55,7 +56,8 @@ class Pace(NamedTuple):
 def measure(cfg: Config) -> Pace:
     """Train a copy of the model for some steps, and let it look at one batch of validation images."""
     register_all_modules()
-    MMLogger.get_instance('measure', log_level='WARNING')  # of building; the training logs it again
+    # What building logs, the training logs again. A logger of a new name becomes the current one, which is asked.
+    MMLogger.get_instance(f'measure {time.monotonic_ns()}', log_level='WARNING')
     ignore_meshgrid_advice()
     seed = cfg.get('randomness', {}).get('seed') or 0
     set_random_seed(seed)
@@ -67,6 +69,8 @@ def measure(cfg: Config) -> Pace:
         loader, val_loader = (
             Runner.build_dataloader(cfg[name], seed=seed) for name in ('train_dataloader', 'val_dataloader')
         )
+    for dataset in (loader.dataset, val_loader.dataset):
+        name_images_in_errors(dataset)
     batches = _endless(loader)
     model.train()
     durations = []

@@ -14,6 +14,7 @@ from mmdet_stable.datasets.folder import data_statistics, describe, fault_lines,
 from mmdet_stable.engine.config_checks import check_keys, check_model
 from mmdet_stable.engine.console import build_runner
 from mmdet_stable.engine.downloads import fetch_weights
+from mmdet_stable.engine.hooks.dataset_check_hook import name_images_in_errors
 from mmdet_stable.engine.launch import check_annotation_files, check_work_dir, only_training
 from mmdet_stable.engine.launch import resume as resume_from
 from mmdet_stable.evaluation.detections import Boxes
@@ -244,6 +245,7 @@ def save_samples(cfg: Config, seed: int, path: Path) -> None:
     set_random_seed(seed)
     with quiet():
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    name_images_in_errors(dataset)
     images, boxes = [], []
     for index in np.linspace(0, len(dataset) - 1, min(NUM_SAMPLES, len(dataset))).round().astype(int):
         sample = dataset[int(index)]

@@ -37,6 +37,23 @@ def write_whole(
         ) from error
 
 
+def check_writable(folder: Path, what: str, option: str) -> None:
+    """Write into a folder before the work for it is done.
+
+    Args:
+        what: it is to the user, e.g. ``'work dir'``.
+        option: that names another.
+
+    Raises:
+        OSError: where that is impossible.
+    """
+    try:
+        write_whole(folder / '.writable', b'')
+    except OSError as error:
+        raise OSError(error.errno, f'{what} {folder} cannot be written to; choose another by {option}') from error
+    (folder / '.writable').unlink(missing_ok=True)
+
+
 def remove_scratch_files(folder: Path) -> None:
     """Clear away what processes that were killed have left half-written by :func:`write_whole`; to be called by the
     only process that writes there."""

@@ -1,5 +1,6 @@
 """Data folders of all layouts are found, and read as what they hold; faults name file and line."""
 
+import codecs
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from mmdet_stable.datasets import DIGIT_CLASSES
+from mmdet_stable.datasets.coco_checks import coco_findings
 from mmdet_stable.datasets.folder import DataError, data_statistics, describe, fault_lines, read_data
 from tests.datasets.layouts import coco_scenes, voc_scenes, yolo_scenes
 
@@ -119,6 +121,86 @@ def test_ids_that_begin_at_0(own, tmp_path):
     assert 'numbered from 1' in ' '.join(data.remarks) and data.train.ann_file.name == 'instances_train.json'
 
 
+def test_what_tools_write_as_nothing_is_filled_in(own, tmp_path):
+    expected = truth(read_data(own, tmp_path / 'a').train)
+    file = own / 'annotations' / 'instances_train.json'
+    change(file, lambda content: content['images'][0].update(width=None) or content['images'][1].update(height=0))
+    change(file, lambda content: content['annotations'][0].update(area=None, iscrowd=None, id=None))
+    data = read_data(own, tmp_path / 'b')
+    assert truth(data.train) == expected and fault_lines(data) == ['  checked: no faults found']
+    assert len(data.remarks) == 4 and 'width and height of 2 images' in data.remarks[0]
+
+
+def test_numbers_that_pycocotools_or_mmdet_refuse(own, tmp_path):
+    """Annotations of the same number, as in files that were put together, and categories with names for numbers."""
+    expected = truth(read_data(own, tmp_path / 'a').train)
+
+    def name(content):
+        content['annotations'][1]['id'] = content['annotations'][0]['id']
+        for entry, key in (
+            *((c, 'id') for c in content['categories']),
+            *((a, 'category_id') for a in content['annotations']),
+        ):
+            entry[key] = f'number {entry[key]}'
+
+    change(own / 'annotations' / 'instances_train.json', name)
+    data = read_data(own, tmp_path / 'b')
+    assert truth(data.train) == expected and fault_lines(data) == ['  checked: no faults found']
+    found = annotations(data.train)
+    assert len({a['id'] for a in found}) == len(found) and all(isinstance(a['category_id'], int) for a in found)
+
+
+def test_categories_of_the_same_name_are_one(own, tmp_path):
+    """Roboflow writes the project as a category before its classes, also where one of them is called like it."""
+    expected = truth(read_data(own, tmp_path / 'a').train)
+    group = dict(id=99, name=DIGIT_CLASSES[3], supercategory='none')
+    for name in ('train', 'val'):
+        change(own / 'annotations' / f'instances_{name}.json', lambda content: content['categories'].insert(0, group))
+    assert any('stands there 2 times' in line for line in check(own))
+    data = read_data(own, tmp_path / 'b')
+    assert truth(data.train) == expected and fault_lines(data) == ['  checked: no faults found']
+    assert sorted(data.classes) == sorted(DIGIT_CLASSES) and '"3", were made one' in data.remarks[0]
+
+
+def check(folder):
+    """What the tool for config files says of the training part."""
+    files = folder / 'annotations' / 'instances_train.json', folder / 'train'
+    return [str(finding) for finding in coco_findings(*map(str, files), None, None, None, '')]
+
+
+@pytest.mark.parametrize(
+    'part,entry,problem',
+    [
+        ('images', dict(id=[1]), r'images\[0\].id: is \[1\]'),
+        ('images', dict(file_name=3), r'images\[0\].file_name: is 3'),
+        ('images', dict(file_name=None), r'images\[0\]: has no file_name'),
+        ('images', dict(width='640'), r"images\[0\].width: is '640'"),
+        ('categories', dict(name=['a']), r"categories\[0\].name: is \['a'\]"),
+        ('categories', dict(id=['a']), r"categories\[0\].id: is \['a'\]"),
+        ('categories', dict(id=2), r'categories: 0 and 1 both have the id 2'),
+        ('annotations', dict(category_id=[1]), r'annotations\[0\].category_id: is \[1\]'),
+        ('annotations', dict(bbox=None), r'annotations\[0\]: has no bbox'),
+        ('annotations', dict(bbox=['1', '2', '3', '4']), r"annotations\[0\].bbox: is \['1', .*, not four numbers"),
+        ('annotations', dict(bbox=[1, 2, 3], area=None), r'annotations\[0\].bbox: is \[1, 2, 3\], not four numbers'),
+    ],
+)
+def test_values_of_other_types(part, entry, problem, own, tmp_path):
+    change(own / 'annotations' / 'instances_train.json', lambda content: content[part][0].update(entry))
+    with pytest.raises(DataError, match=f'instances_train.json, {problem}'):
+        read_data(own, tmp_path)
+
+
+def test_boxes_of_unknown_categories(own, tmp_path):
+    def forget(content):
+        for annotation in content['annotations']:
+            annotation['category_id'] = str(annotation['category_id'])
+
+    for name in ('train', 'val'):
+        change(own / 'annotations' / f'instances_{name}.json', forget)
+    with pytest.raises(DataError, match=r"(?s)no image for training has a box .* x category: .*'\d+' is the id of no"):
+        fault_lines(read_data(own, tmp_path))
+
+
 def test_categories_of_validation_follow_training(own, tmp_path):
     file = own / 'annotations' / 'instances_val.json'
     expected = truth(read_data(own, tmp_path / 'scratch').val)
@@ -185,6 +267,8 @@ def test_broken_lines_of_yolo(line, problem, scenes, tmp_path):
     [
         (dict(names=None), '"names" is None'),
         (dict(names={1: 'a'}), 'number them from 0'),
+        (dict(names=['yes', False]), '"names" has False, as YAML reads yes, no'),
+        (dict(path=3, train='nowhere'), '"train" is nowhere, which does not exist'),
         (dict(names=['a', 'a']), '"names" has a more than once'),
         (dict(nc=3), '"nc" is 3, but "names" has 10 classes'),
         (dict(train='nowhere'), '"train" is nowhere, which does not exist; looked at'),
@@ -307,6 +391,49 @@ def test_faults_are_listed_and_fatal_ones_stop(own, tmp_path):
     (own / 'train' / '000003.png').unlink()
     with pytest.raises(DataError, match=r'1 x image-missing: .*000003.png'):
         fault_lines(read_data(own, tmp_path))
+
+
+def test_truncated_images_stop(own, tmp_path):
+    """OpenCV fills up with grey, or reads nothing, by its version."""
+    image = sorted((own / 'val').iterdir())[1]
+    image.write_bytes(image.read_bytes()[:-40])
+    with pytest.raises(DataError, match=rf'cannot go on with:\s+1 x image-truncated: .*{image.name}'):
+        fault_lines(read_data(own, tmp_path))
+
+
+def test_images_that_are_trained_and_validated_on(own, tmp_path):
+    """By their place, however it is written: file names are the same in both parts of many data sets."""
+    data = read_data(own, tmp_path)
+    assert fault_lines(data) == ['  checked: no faults found']
+    (own / 'link').symlink_to(own / 'train')
+    for folder in ('train', 'link'):
+        same = data._replace(val=data.val._replace(image_folder=own / folder))
+        assert '  WARNING: 3 of 3 images for validation are also trained on, as ' in fault_lines(same)[-1]
+
+
+def test_validation_without_any_box(own, tmp_path):
+    """No epoch would be better than the first one."""
+    change(own / 'annotations' / 'instances_val.json', lambda content: content['annotations'].clear())
+    with pytest.raises(DataError, match=r'no image for validation has a box of .* AP needs some'):
+        fault_lines(read_data(own, tmp_path))
+
+
+def test_byte_order_marks_and_other_encodings(scenes, own, tmp_path):
+    """Windows' editors write them."""
+    expected = truth(read_data(own, tmp_path / 'a').train)
+    kinds = dict(yolo=('data.yaml', 'labels/train/000001.txt'), voc=('ImageSets/Main/train.txt',))
+    folders = dict(coco=own, yolo=yolo_scenes(scenes, tmp_path / 'yolo'), voc=voc_scenes(scenes, tmp_path / 'voc'))
+    kinds['coco'] = ('annotations/instances_train.json',)
+    for kind, folder in folders.items():
+        for name in kinds[kind]:
+            content = (folder / name).read_bytes()
+            (folder / name).write_bytes(codecs.BOM_UTF8 + content)
+            data = read_data(folder, tmp_path / 'b')
+            assert truth(data.train) == expected and fault_lines(data) == ['  checked: no faults found']
+            (folder / name).write_bytes(content + ' Körper'.encode('latin-1'))
+            with pytest.raises(DataError, match=rf'{name} is no text in UTF-8 .*; save it again'):
+                read_data(folder, tmp_path / 'b')
+            (folder / name).write_bytes(content)
 
 
 def test_training_without_any_box(own, tmp_path):

@@ -24,7 +24,7 @@ def loader():
     'content,message',
     [
         (b'', r'the file is empty \(0 bytes\); write the file again'),
-        (b'no image', 'cannot identify image file'),
+        (b'no image', 'cannot identify image file; write the file again'),
         (None, 'FileNotFoundError'),
     ],
     ids=['empty', 'text', 'missing'],

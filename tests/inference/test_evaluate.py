@@ -150,6 +150,42 @@ def test_data_that_is_not_there(data, message, model, tmp_path, monkeypatch, cap
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    'content,message',
+    [
+        ([1], 'own.json is no COCO file: it holds a list'),
+        (dict(images=[], annotations=[]), 'own.json is no COCO file: it has no list "categories"'),
+        (dict(annotations=[]), 'own.json has no box of the classes that the model knows'),
+    ],
+)
+def test_files_of_other_kinds(content, message, scenes, model, tmp_path, capsys):
+    if set(content) == {'annotations'}:
+        content = {**json.loads((scenes / 'annotations' / 'instances_val.json').read_text()), **content}
+    (tmp_path / 'own.json').write_text(json.dumps(content))
+    assert evaluate(model, tmp_path / 'own.json', scenes / 'val', '--out', tmp_path / 'out') == 1
+    assert message in capsys.readouterr().err and not list(tmp_path.glob('out/*.json'))
+
+
+def test_what_tools_leave_out_is_filled_in(scenes, model, tmp_path, capsys):
+    """Sizes, areas, and numbers of annotations and categories; nothing but the result is printed."""
+    file = scenes / 'annotations' / 'instances_val.json'
+    content = json.loads(file.read_text())
+    for name, fields in (('images', ('width', 'height')), ('annotations', ('id', 'area', 'iscrowd'))):
+        for entry in content[name]:
+            for field in fields:
+                entry.pop(field)
+    for entry, key in (
+        *((entry, 'id') for entry in content['categories']),
+        *((entry, 'category_id') for entry in content['annotations']),
+    ):
+        entry[key] = f'number {entry[key]}'
+    (tmp_path / 'own.json').write_text(json.dumps(content))
+    assert evaluate(model, tmp_path / 'own.json', scenes / 'val', '--out', tmp_path / 'a') == 0
+    assert capsys.readouterr().out.startswith('boxes: ')
+    assert evaluate(model, file, scenes / 'val', '--out', tmp_path / 'b') == 0
+    assert numbers(tmp_path / 'a')['bbox'] == numbers(tmp_path / 'b')['bbox']
+
+
 def test_missing_images_are_named(scenes, model, tmp_path, capsys):
     annotations = scenes / 'annotations' / 'instances_val.json'
     assert evaluate(model, annotations, tmp_path, '--out', tmp_path / 'out') == 1

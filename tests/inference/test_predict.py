@@ -67,6 +67,12 @@ def test_pictures_and_folders(model, scene, capsys):
     assert 'pictures per second: ' in output and f'written: {out / "predictions.json"} and {out / "drawings"}' in output
 
 
+def test_nothing_of_other_libraries_is_printed(model, scene, capsys):
+    assert predict(model, scene / 'shots', '--out', scene / 'out') == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f'{scene / "shots" / "a.png"}: ') and not shown.err
+
+
 def test_the_threshold_that_suits_the_model(model, scene, capsys):
     """What `train` keeps beside a checkpoint is the default; nothing else is said, not by libraries either."""
     point, kept = OperatingPoint(0.0125, 0.5, 0.5), model / 'score_threshold.json'
@@ -177,6 +183,38 @@ def test_names_of_drawings(name, expected, tmp_path):
     with Drawings(tmp_path) as target:
         target.write(Picture(name, name), noise())
     assert [path.name for path in tmp_path.iterdir()] == [expected]
+
+
+@pytest.mark.parametrize('command', ['predict', 'evaluate'])
+def test_a_folder_that_cannot_be_written_to_is_named_before_the_work(command, model, scene, capsys):
+    (scene / 'file').write_text('x')
+    image, category = dict(id=1, file_name='a.png'), dict(id=1, name='3')
+    content = dict(
+        images=[image], categories=[category], annotations=[dict(image_id=1, category_id=1, bbox=[1, 2, 9, 9])]
+    )
+    (scene / 'shots' / 'own.json').write_text(json.dumps(content))
+    what = scene / 'shots' if command == 'predict' else scene / 'shots' / 'own.json'
+    assert main([command, str(model), str(what), '--trust', '--out', str(scene / 'file')]) == 1
+    shown = capsys.readouterr()
+    assert f'folder {scene / "file"} cannot be written to; choose another by --out' in shown.err and not shown.out
+
+
+@pytest.mark.parametrize(
+    'device,problem', [('warp', 'device=warp: torch knows no such'), ('cuda:99', 'device=cuda:99: torch sees')]
+)
+def test_devices_that_are_not_there(device, problem, model, scene, capsys):
+    assert main(['predict', str(model), str(scene), '--trust', '--device', device, '--out', str(scene / 'out')]) == 1
+    assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'name,hint', [('model.onnx', 'run by `python -m mmdet_stable.runtime`'), ('a.jpg', 'no config')]
+)
+def test_files_that_are_no_model(name, hint, tmp_path, monkeypatch, capsys):
+    (tmp_path / name).write_bytes(b'x')
+    monkeypatch.chdir(tmp_path)
+    assert main(['predict', name, 'picture.jpg']) == 1
+    assert f'error: {name} is no config (.py' in (error := capsys.readouterr().err) and hint in error
 
 
 def test_work_dirs_ask_for_trust(model, scene, capsys):

@@ -1,6 +1,8 @@
 """The command from data to report, on a few digit scenes in each layout, with a tiny model."""
 
 import json
+import logging
+import shutil
 import subprocess
 import sys
 
@@ -9,16 +11,20 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 import mmdet_stable
 from mmdet_stable.__main__ import main
+from mmdet_stable.datasets import DIGIT_CLASSES
 from mmdet_stable.datasets.folder import data_statistics, read_data
 from mmdet_stable.engine.config_checks import unknown_keys
 from mmdet_stable.engine.launch import only_training
 from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operating_point
 from mmdet_stable.training.config_file import config_text, own_path, starting_point
 from mmdet_stable.training.hardware import this_machine
+from mmdet_stable.training.measure import measure
 from mmdet_stable.training.plan import Wishes, make_plan
+from mmdet_stable.training.run import save_samples
 from mmdet_stable.visualization.report import write_report
 from tests.datasets.layouts import coco_scenes, voc_scenes, yolo_scenes
 from tests.tools.command_line import run
@@ -48,6 +54,17 @@ def scenes(tmp_path_factory):
 def trained(scenes, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('work') / 'digits'
     return mmdet_stable.train(scenes, epochs=1, seed=3, work_dir=work_dir, cfg_options=dict(SMALL), **SETTINGS)
+
+
+def test_samples_name_the_image_that_cannot_be_read(scenes, tmp_path):
+    own = shutil.copytree(scenes, tmp_path / 'own')
+    dataset = dict(type='CocoDataset', ann_file=str(own / 'annotations' / 'instances_train.json'))
+    dataset.update(data_prefix=dict(img=str(own / 'train')), pipeline=[dict(type='LoadImageFromFile')])
+    dataset.update(metainfo=dict(classes=DIGIT_CLASSES))
+    image = sorted((own / 'train').iterdir())[0]
+    image.write_bytes(image.read_bytes()[:30])
+    with pytest.raises(ValueError, match=image.name):
+        save_samples(Config(dict(train_dataloader=dict(dataset=dataset))), 1, tmp_path / 'samples.jpg')
 
 
 def test_what_a_training_leaves(trained):
@@ -106,6 +123,16 @@ def test_time_decides_the_epochs(scenes, tmp_path, capsys):
     assert 'measured on the first steps, fit into 60.0 minutes' in output
     assert main([*arguments[:-3], str(tmp_path / 'v'), '--time', '1s', *options()]) == 1
     assert 'does not fit into 1 seconds. What would: time=' in capsys.readouterr().err
+
+
+def test_measuring_again_in_one_process_says_nothing(recwarn):
+    """As in a notebook: each time, only warnings of building are heard, as the training logs the rest again."""
+    for number in range(2):
+        with pytest.raises(AttributeError, match='model'):  # which is built after the logger
+            measure(Config(dict(randomness=dict(seed=1))))
+        assert {handler.level for handler in MMLogger.get_current_instance().handlers} == {logging.WARNING}
+        MMLogger.get_instance(f'training {number} of the test')
+    assert not [warning for warning in recwarn if 'MMLogger' in str(warning.message)]
 
 
 def test_fine_tuning_a_checkpoint_with_its_config(trained, scenes, tmp_path):

@@ -2,10 +2,13 @@
 
 import json
 import re
+from codecs import BOM_UTF8
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from .records import DataError, image_size, raise_listed
+from mmdet_stable.datasets.coco_checks import FIELDS, Number, wrong_field
+
+from .records import DataError, image_size, raise_listed, read_text
 
 TRAIN_NAMES = (
     'annotations/instances_train*.json',
@@ -23,6 +26,8 @@ LOOKED_FOR = (
     'COCO in one file: annotations/*.json or *.json',
 )
 PROBED = 50  # images, to find their folder
+# What every entry needs; the rest can be filled in.
+NEEDED = dict(images=('id', 'file_name'), annotations=('image_id', 'category_id', 'bbox'), categories=('id', 'name'))
 
 
 class CocoFiles(NamedTuple):
@@ -83,8 +88,8 @@ def _first(folder: Path, patterns: Sequence[str]) -> Optional[Path]:
 def looks_like_coco(path: Path) -> bool:
     """Whether a JSON file has the lists of COCO; also for one that is damaged, so that the fault gets named."""
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        content = json.loads(read_text(path))
+    except (json.JSONDecodeError, DataError):
         return True
     return isinstance(content, dict) and {'images', 'annotations'} <= content.keys()
 
@@ -95,37 +100,60 @@ def read_coco(file: Path, root: Path) -> CocoPart:
     Raises:
         DataError: naming file and line, entry, or the folders in which the images are not.
     """
-    content = _read(file)
+    content = read_content(file)
     folder = find_images(file, root, [image['file_name'] for image in content['images']])
-    changes = _complete(content, folder)
+    changes = complete(content, folder)
+    if file.read_bytes()[: len(BOM_UTF8)] == BOM_UTF8:
+        changes.append('its byte order mark, which pycocotools refuse, was left out')
     return CocoPart(file, folder, content, changes, not changes)
 
 
-def _read(file: Path) -> Dict[str, list]:
+def read_content(file: Path) -> Dict[str, list]:
+    """The content of an annotation file, with the fields that nobody can fill in, each of its type.
+
+    Raises:
+        DataError: naming line or entry.
+    """
     try:
-        content = json.loads(file.read_text(encoding='utf-8'))
+        content = json.loads(read_text(file))
     except json.JSONDecodeError as error:
         where = f'line {error.lineno}, column {error.colno}'
         raise DataError(f'{file}, {where}: is no JSON: {error.msg}; write the file again') from error
-    except UnicodeDecodeError as error:
-        raise DataError(f'{file} is no text in UTF-8 ({error}); write the file again') from error
-    lists = dict(images=('id', 'file_name'), annotations=('image_id', 'category_id', 'bbox'), categories=('id', 'name'))
     if not isinstance(content, dict):
         raise DataError(f'{file} is no COCO file: it holds a {type(content).__name__}, not an object')
     faults = []
-    for name, fields in lists.items():
+    for name in NEEDED:
         entries = content.get(name)
         if not isinstance(entries, list):
             raise DataError(f'{file} is no COCO file: it has no list "{name}"')
-        for index, entry in enumerate(entries):
-            lacking = [field for field in fields if not isinstance(entry, dict) or field not in entry]
-            if lacking:
-                faults.append(f'{file}, {name}[{index}]: has no {" and no ".join(lacking)}')
+        problems = ((index, _problem(entry, name)) for index, entry in enumerate(entries))
+        faults += [f'{file}, {name}[{index}]{problem}' for index, problem in problems if problem]
+    if not faults:
+        names: Dict[Any, str] = {}
+        for category in content['categories']:
+            if names.setdefault(category['id'], category['name']) != category['name']:
+                both = f'{names[category["id"]]} and {category["name"]}'
+                faults.append(f'{file}, categories: {both} both have the id {category["id"]!r}')
     raise_listed(faults, 'correct or remove these entries')
     if not content['images'] or not content['categories']:
         empty = 'images' if not content['images'] else 'categories'
         raise DataError(f'{file}: the list "{empty}" is empty')
     return content
+
+
+def _problem(entry: Any, part: str) -> str:
+    """What is wrong with an entry of a list, to be read after its place; empty where nothing is."""
+    lacking = [field for field in NEEDED[part] if not isinstance(entry, dict) or entry.get(field) is None]
+    if lacking:
+        return f': has no {" and no ".join(lacking)}'
+    present = {field: types for field, types in FIELDS[part].items() if entry.get(field) is not None}
+    wrong = wrong_field(entry, present)
+    if wrong:
+        return f'{wrong[0]}: {wrong[1]}'
+    box = entry.get('bbox', [0] * 4)
+    if len(box) != 4 or not all(isinstance(value, Number) for value in box):
+        return f'.bbox: is {box!r:.60}, not four numbers'
+    return ''
 
 
 def find_images(file: Path, root: Path, names: Sequence[str]) -> Path:
@@ -147,10 +175,14 @@ def find_images(file: Path, root: Path, names: Sequence[str]) -> Path:
     return best
 
 
-def _complete(content: Dict[str, list], folder: Path) -> List[str]:
-    """Fill in what mmdet and pycocotools ask for, in place; says what."""
+def complete(content: Dict[str, list], folder: Path) -> List[str]:
+    """Fill in what mmdet and pycocotools ask for, in place; says what.
+
+    Raises:
+        DataError: for an image in ``folder`` that cannot be read, where its size is not in the file.
+    """
     changes = []
-    without = [image for image in content['images'] if 'width' not in image or 'height' not in image]
+    without = [image for image in content['images'] if min(image.get('width') or 0, image.get('height') or 0) < 1]
     for image in without:
         image['width'], image['height'] = image_size(folder / image['file_name'])
     if without:
@@ -160,17 +192,41 @@ def _complete(content: Dict[str, list], folder: Path) -> List[str]:
         'iscrowd': lambda annotation: 0,
     }
     for field, value in fills.items():
-        lacking = [annotation for annotation in content['annotations'] if field not in annotation]
+        lacking = [annotation for annotation in content['annotations'] if annotation.get(field) is None]
         for annotation in lacking:
-            if len(annotation['bbox']) == 4:
-                annotation[field] = value(annotation)
+            annotation[field] = value(annotation)
         if lacking:
             changes.append(f'{field} was filled in at {len(lacking)} annotations')
-    # pycocotools takes a match with an annotation of the id 0 for none.
-    if any(annotation.get('id', 0) == 0 for annotation in content['annotations']):
+    numbers = [annotation.get('id') or 0 for annotation in content['annotations']]
+    # mmdet wants each number once, and pycocotools takes a match with an annotation of the number 0 for none.
+    if 0 in numbers or len(set(numbers)) < len(numbers):
         for number, annotation in enumerate(content['annotations'], 1):
             annotation['id'] = number
         changes.append('annotations were numbered from 1')
+    return [*changes, *_complete_categories(content)]
+
+
+def _complete_categories(content: Dict[str, list]) -> List[str]:
+    """Make categories of the same name one, as of a Roboflow project that is called like its class, and give them
+    numbers, by which alone pycocotools finds them; in place. Says what was done."""
+    changes = []
+    own = {category['name']: category for category in reversed(content['categories'])}  # the first of each name
+    kept = [category for category in content['categories'] if own[category['name']] is category]
+    new = {category['id']: own[category['name']]['id'] for category in content['categories']}
+    if len(kept) < len(content['categories']):
+        names = [category['name'] for category in content['categories']]
+        repeated = ', '.join(f'"{name}"' for name in own if names.count(name) > 1)
+        changes.append(f'categories of the same name, {repeated}, were made one')
+    if not all(isinstance(category['id'], int) for category in kept):
+        taken = (annotation['category_id'] for annotation in content['annotations'])
+        free = 1 + max((number for number in (*new, *taken) if isinstance(number, int)), default=0)
+        numbers = {category['id']: number for number, category in enumerate(kept, free)}
+        new = {old: numbers[first] for old, first in new.items()}
+        changes.append('categories were numbered')
+    if changes:
+        content['categories'] = [dict(category, id=new[category['id']]) for category in kept]
+        for annotation in content['annotations']:
+            annotation['category_id'] = new.get(annotation['category_id'], annotation['category_id'])
     return changes
 
 
@@ -197,8 +253,8 @@ def with_categories_of(val: CocoPart, train: CocoPart) -> CocoPart:
     """
     order = [category['name'] for category in train.content['categories']]
     names = {category['id']: category['name'] for category in val.content['categories']}
-    used = {names.get(annotation['category_id']) for annotation in val.content['annotations']}
-    unknown = sorted(str(name) for name in used - set(order))
+    used = {names[a['category_id']] for a in val.content['annotations'] if a['category_id'] in names}
+    unknown = sorted(used - set(order))
     if unknown:
         raise DataError(f'{val.file} has boxes of {", ".join(unknown)}, which {train.file} does not have as categories')
     if list(names.values()) == order:

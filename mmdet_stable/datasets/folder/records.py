@@ -65,6 +65,18 @@ def image_size(path: Path) -> Tuple[int, int]:
         raise DataError(f'{path} cannot be read as an image ({error}); write it again, or remove it') from error
 
 
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, without the byte order mark that Windows' editors put in front.
+
+    Raises:
+        DataError: if it is in another encoding.
+    """
+    try:
+        return path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise DataError(f'{path} is no text in UTF-8 ({error}); save it again in this encoding') from error
+
+
 def images_in(folder: Path) -> List[Path]:
     """All images of a folder and below, in the order of their names."""
     return sorted(path for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)

@@ -1,8 +1,9 @@
 """What data look like, in the numbers that a training is planned by."""
 
 import json
+import os
 from collections import Counter
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Set, Tuple
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from .reading import FoundData
 from .records import DataError, Split
 
 SHOWN_CLASSES = 20
+# Faults with which training stops, or learns something wrong; the rest mmdet drops or cuts.
+STOPPING = (*FATAL, 'json', 'image-truncated')
 
 
 class DataStatistics(NamedTuple):
@@ -106,7 +109,8 @@ def describe(data: FoundData) -> List[str]:
 
 
 def fault_lines(data: FoundData) -> List[str]:
-    """What the checks of ``tools/check_dataset.py`` find, one line for each kind, with the first of them.
+    """What the checks of ``tools/check_dataset.py`` find, one line for each kind, with the first of them; and a warning
+    of images that are in both parts.
 
     Raises:
         DataError: for faults with which training would stop, or learn something wrong.
@@ -118,10 +122,34 @@ def fault_lines(data: FoundData) -> List[str]:
         for finding in coco_findings(*files, data.classes, len(data.classes), None, name):
             counts[finding.kind] += 1
             first.setdefault(finding.kind, finding)
-    lines = {kind: f'{count} x {kind}: {first[kind]}' for kind, count in counts.items() if kind not in HARMLESS}
-    fatal = [line for kind, line in lines.items() if kind in (*FATAL, 'json')]
-    if fatal:
-        raise DataError('\n  '.join(['the data have faults that training cannot go on with:', *fatal]))
-    if not any(_count(data.train, data.classes).num_boxes):
-        raise DataError(f'{data.train.ann_file}: no image for training has a box of {", ".join(data.classes[:10])}')
-    return [f'  checked: {line}' for line in lines.values()] or ['  checked: no faults found']
+    faults = {kind: f'{count} x {kind}: {first[kind]}' for kind, count in counts.items() if kind not in HARMLESS}
+    stopping = [line for kind, line in faults.items() if kind in STOPPING]
+    if stopping:
+        raise DataError('\n  '.join(['the data have faults that training cannot go on with:', *stopping]))
+    for split, purpose, remedy in (
+        (data.train, 'training', ''),
+        (data.val, 'validation', '; AP needs some: choose other images for it, or another seed'),
+    ):
+        if not any(_count(split, data.classes).num_boxes):
+            what = f'no image for {purpose} has a box of {", ".join(data.classes[:10])}{remedy}'
+            raise DataError('\n  '.join([f'{split.ann_file}: {what}', *faults.values()]))
+    checked = [f'  checked: {line}' for line in faults.values()] or ['  checked: no faults found']
+    return [*checked, *_overlap(data)]
+
+
+def _overlap(data: FoundData) -> List[str]:
+    """A warning where images of validation are trained on; empty where there are none."""
+    train, val = _files(data.train), _files(data.val)
+    common = sorted(train & val)
+    if not common:
+        return []
+    return [
+        f'  WARNING: {len(common)} of {len(val)} images for validation are also trained on, as {common[0]}, so that AP '
+        'will say little about new pictures'
+    ]
+
+
+def _files(split: Split) -> Set[str]:
+    folder = os.path.realpath(split.image_folder)
+    content = json.loads(split.ann_file.read_text(encoding='utf-8'))
+    return {os.path.normpath(os.path.join(folder, image['file_name'])) for image in content['images']}

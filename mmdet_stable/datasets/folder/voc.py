@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-from .records import IMAGE_SUFFIXES, BoxRecord, DataError, ImageRecord, image_size, raise_listed
+from .records import IMAGE_SUFFIXES, BoxRecord, DataError, ImageRecord, image_size, raise_listed, read_text
 
 LOOKED_FOR = (
     'Pascal VOC: Annotations/*.xml, with ImageSets/Main/train.txt and val.txt where they are split',
@@ -67,7 +67,7 @@ def _split_files(folder: Path) -> Tuple[Dict[str, List[Path]], List[str]]:
 
 def _of_set(file: Path, annotations: Path) -> List[Path]:
     """The annotation files that a list of ``ImageSets`` names; a second word of a line is whether a class is there."""
-    lines = [(number, line.split()) for number, line in enumerate(file.read_text().splitlines(), 1)]
+    lines = [(number, line.split()) for number, line in enumerate(read_text(file).splitlines(), 1)]
     paths = [(number, annotations / f'{words[0]}.xml') for number, words in lines if words]
     raise_listed(
         [f'{file}, line {n}: {path} does not exist' for n, path in paths if not path.is_file()], 'correct them'

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import yaml
 
-from .records import BoxRecord, DataError, ImageRecord, image_size, images_in, raise_listed
+from .records import BoxRecord, DataError, ImageRecord, image_size, images_in, raise_listed, read_text
 
 LOOKED_FOR = 'YOLO: data.yaml with "names", "train" and "val"'
 VAL_KEYS = ('val', 'valid', 'validation')
@@ -53,7 +53,7 @@ def read_yolo(description: Path) -> Tuple[Dict[str, List[ImageRecord]], Tuple[st
 
 def _load(file: Path) -> Dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding='utf-8'))
+        content = yaml.safe_load(read_text(file))
     except yaml.YAMLError as error:
         raise DataError(f'{file} is no YAML: {error}') from error
     return content if isinstance(content, dict) else {}
@@ -65,7 +65,12 @@ def _class_names(content: Dict[str, Any], description: Path) -> Tuple[str, ...]:
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError(f'{description}: "names" is {names!r:.60}; it has to list the classes, or number them from 0')
-    if content.get('nc', len(names)) != len(names):
+    switches = [name for name in names if name is None or isinstance(name, bool)]
+    if switches:
+        raise DataError(
+            f'{description}: "names" has {switches[0]}, as YAML reads yes, no, on, off and null; write it in quotes'
+        )
+    if str(content.get('nc', len(names))) != str(len(names)):
         raise DataError(f'{description}: "nc" is {content["nc"]}, but "names" has {len(names)} classes')
     repeated = sorted({str(name) for name in names if names.count(name) > 1})
     if repeated:
@@ -91,14 +96,14 @@ def _images(place: Union[str, Sequence[str]], base: Optional[str], description: 
 def _candidates(part: str, base: Optional[str], folder: Path) -> List[Path]:
     """Where a path of ``data.yaml`` may lead: relative to its ``path``, to the file itself, or to a folder above it."""
     inside = Path(*[name for name in Path(part).parts if name != '..'])  # Roboflow writes ../train/images
-    roots = [folder / base] if base else []
+    roots = [folder / str(base)] if base else []
     places = [*(root / part for root in roots), folder / part, folder / inside, folder.parent / part]
     return list(dict.fromkeys(Path(os.path.abspath(path)) for path in places))  # links stay, as labels lie beside them
 
 
 def _listed(file: Path) -> List[Path]:
     """Images that a text file names, one in a line, relative to the folder of that file."""
-    lines = [(number, line.strip()) for number, line in enumerate(file.read_text().splitlines(), 1)]
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(file).splitlines(), 1)]
     paths = [(number, Path(os.path.abspath(file.parent / line))) for number, line in lines if line]
     raise_listed(
         [f'{file}, line {n}: {path} does not exist' for n, path in paths if not path.is_file()], 'correct them'
@@ -120,7 +125,7 @@ def _record(image: Path, file: Path, classes: Sequence[str], faults: List[str]) 
     """An image with its boxes; faulty lines are added to ``faults``."""
     width, height = size = image_size(image)
     boxes = []
-    for number, line in enumerate(file.read_text().splitlines() if file.is_file() else (), 1):
+    for number, line in enumerate(read_text(file).splitlines() if file.is_file() else (), 1):
         if line.strip():
             label, box = parse_line(line, len(classes))
             if box is None:
