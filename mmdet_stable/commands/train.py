@@ -6,8 +6,11 @@ option says is decided from the data and the hardware.
 
 import argparse
 import sys
+from pathlib import Path
 
 from mmengine.config import DictAction
+
+from mmdet_stable.utils.trust import add_trust, require_trust
 
 HELP = 'train a detector on a folder of images'
 OPTIONS = (
@@ -56,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the config, for this call'
     )
+    add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     from mmdet_stable.training import train  # needs all of mmdet, and matplotlib
 
     try:
+        if args.weights and Path(args.weights).expanduser().is_file():
+            require_trust([Path(args.weights)], args.trust)  # the config beside it is run
         train(args.data, **{name: getattr(args, name) for name in OPTIONS})
     except (ValueError, OSError, ImportError) as error:
         print(f'{type(error).__name__}: {error}', file=sys.stderr)

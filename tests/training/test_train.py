@@ -197,6 +197,11 @@ def test_averages_of_weights(average, settings, trained, scenes):
         (['{data}', '--time', '5m', '--epochs', '3'], 'time=5m decides the number of epochs'),
         (['{data}', '--resume'], 'has no training to resume'),
         (['{data}', '--weights', 'none'], 'no such file, and no name of published weights'),
+        (
+            ['{data}', '--weights', '{data}/annotations/instances_train.json'],
+            'If you trust whoever made them, add --trust',
+        ),
+        (['{data}', '--weights', '{data}/annotations/instances_train.json', '--trust'], 'there are 0 configs in'),
         (['{data}', '--backbone', 'vgg'], 'backbone=vgg: backbones are'),
         (['{data}', '--cfg-options', 'work_dir=w'], 'cfg_options: leave out work_dir'),
     ],
