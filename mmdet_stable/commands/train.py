@@ -73,4 +73,7 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f'{type(error).__name__}: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print('\nThe same command with --resume goes on from the last checkpoint.', file=sys.stderr)
+        raise
     return 0
