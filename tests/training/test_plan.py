@@ -3,9 +3,10 @@
 import pytest
 
 from mmdet_stable.datasets.folder import DataStatistics
+from mmdet_stable.training import hardware as hardware_of_machine
 from mmdet_stable.training.backbones import BACKBONES, Backbone
 from mmdet_stable.training.config_file import optimizer_settings
-from mmdet_stable.training.hardware import Hardware, this_machine
+from mmdet_stable.training.hardware import Hardware, host_memory, this_machine
 from mmdet_stable.training.measure import Pace, image_side_for, parse_duration, readable
 from mmdet_stable.training.plan import PlanError, Wishes, make_plan, tokens
 
@@ -192,3 +193,11 @@ def test_durations_for_people():
     assert [readable(s) for s in (0.5, 119, 600, 7200, 200000)] == [
         *('1 seconds', '119 seconds', '10.0 minutes', '2.0 hours', '2.3 days')
     ]
+
+
+def test_a_container_has_the_memory_that_it_may_use(monkeypatch, tmp_path):
+    whole, limit = host_memory(), tmp_path / 'memory.max'
+    monkeypatch.setattr(hardware_of_machine, 'MEMORY_LIMITS', (limit, tmp_path / 'missing'))
+    for text, expected in (('max\n', whole), (f'{3 * 2**28}\n', 0.75), (f'{2**63}\n', whole)):
+        limit.write_text(text)
+        assert host_memory() == expected
