@@ -45,10 +45,10 @@ def main() -> None:
             parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
     check_precision(cfg)
-    check_work_dir(cfg)
+    check_work_dir(cfg.work_dir)
     fetch_weights(cfg)
 
-    with only_training(cfg):
+    with only_training(cfg.work_dir, cfg.launcher):
         if args.resume is not None:
             resume(cfg, args.resume)
         runner = build_runner(cfg)

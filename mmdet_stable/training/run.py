@@ -22,6 +22,7 @@ from mmdet_stable.evaluation.operating_point import keep_operating_point
 from mmdet_stable.evaluation.run_log import RunLog
 from mmdet_stable.utils.files import write_whole
 from mmdet_stable.utils.quiet import quiet
+from mmdet_stable.utils.work_dir import best_checkpoint, latest_checkpoint
 from mmdet_stable.visualization.report import write_report
 from mmdet_stable.visualization.samples import plot_samples
 from mmdet_stable.weights import has_efficientnet_lite
@@ -133,9 +134,8 @@ def train(
         raise PlanError(f'time={time} decides the number of epochs; leave out epochs={epochs}')
     if 'work_dir' in (cfg_options or {}):
         raise PlanError('cfg_options: leave out work_dir, and give it as work_dir (--work-dir), where everything goes')
-    place = Config(dict(work_dir=str(folder)))
-    check_work_dir(place)
-    with only_training(place):  # from the first file on, as another training would replace the config of this one
+    check_work_dir(folder)
+    with only_training(folder):  # from the first file on, as another training would replace the config of this one
         if config is None or not resume:
             config = prepare(sources, wishes, folder, seed, seconds, begun, cfg_options)
         cfg = read_config(config, cfg_options)
@@ -268,12 +268,13 @@ def run(cfg: Config, config: Path) -> Trained:
     device = next(runner.model.parameters()).device.type
     work_dir = Path(cfg.work_dir)
     log = RunLog(work_dir, work_dir / config.name)
-    checkpoint = log.best_checkpoint or log.checkpoint
+    chosen = best_checkpoint(work_dir) or latest_checkpoint(work_dir)
+    assert chosen is not None  # as the training has just written one
+    checkpoint = Path(chosen)
     report = work_dir / 'report.html'
     say('', 'evaluating for the report ...')
     written = write_report([work_dir], report, device, best=True)
     say(*written.remarks)
-    assert checkpoint is not None  # else there is no report
     shown = []
     if checkpoint in written.points:
         point = written.points[checkpoint]
