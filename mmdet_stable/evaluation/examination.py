@@ -60,7 +60,7 @@ def examine(subject: Subject, num_images: int = 20, num_queries: int = 30) -> Ex
 
 def classwise_coco(subject: Subject) -> List[dict]:
     """The COCO metrics of a model's config, asked for the AP of each class."""
-    evaluator = subject.model.cfg.test_evaluator
+    evaluator = subject.config.test_evaluator
     settings = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
     coco = [dict(metric, classwise=True) for metric in settings if metric['type'] == 'CocoMetric']
     if not coco:
@@ -72,7 +72,7 @@ def classwise_coco(subject: Subject) -> List[dict]:
 def run_evaluation(subject: Subject, metrics: list) -> Tuple[Dict[str, float], Dict[str, Tuple[Boxes, Boxes]]]:
     """What the metrics say of a model's detections on its whole test set, and path -> ground truth and detections."""
     with quiet():
-        loader = Runner.build_dataloader(subject.model.cfg.test_dataloader)
+        loader = Runner.build_dataloader(subject.config.test_dataloader)
         evaluator = Evaluator(metrics)
     evaluator.dataset_meta = subject.dataset.metainfo
     images = {}

@@ -6,7 +6,8 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.runner.checkpoint import load_checkpoint
 
-from mmdet_stable.engine.safe_loading import find_weights, load_from_local, read_file
+from mmdet_stable.engine.safe_loading import load_from_local, read_file
+from mmdet_stable.utils.checkpoint import find_weights
 from tests.utils import build, tiny_model_cfg
 
 WEIGHTS = dict(weight=torch.ones(2))
