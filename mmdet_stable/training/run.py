@@ -11,11 +11,10 @@ from mmengine.config import Config
 from mmengine.runner import set_random_seed
 
 from mmdet_stable.datasets.folder import data_statistics, describe, fault_lines, read_data
-from mmdet_stable.engine.config_checks import check_keys, check_model
+from mmdet_stable.engine.config_checks import check_keys
 from mmdet_stable.engine.console import build_runner
-from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.hooks.dataset_check_hook import name_images_in_errors
-from mmdet_stable.engine.launch import check_annotation_files, check_work_dir, only_training
+from mmdet_stable.engine.launch import check_training, check_work_dir, only_training
 from mmdet_stable.engine.launch import resume as resume_from
 from mmdet_stable.evaluation.detections import Boxes
 from mmdet_stable.evaluation.operating_point import keep_operating_point
@@ -183,9 +182,7 @@ def prepare(
     say(*(decision for name, decision in plan.decisions.items() if name != 'epochs' or seconds is None))
     write_whole(path, config_text(plan, data, statistics, work_dir, seed, start))
     cfg = read_config(path, cfg_options)
-    check_model(cfg)
-    check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
-    fetch_weights(cfg)
+    check_training(cfg)
     samples = path.with_name('samples.jpg')
     save_samples(cfg, seed, samples)
     say(f'  training samples: {samples}')
@@ -258,9 +255,7 @@ def save_samples(cfg: Config, seed: int, path: Path) -> None:
 
 def run(cfg: Config, config: Path) -> Trained:
     """Train as tools/train.py does, and report."""
-    check_model(cfg)
-    check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
-    fetch_weights(cfg)
+    check_training(cfg)
     cfg.launcher = 'none'  # the config of weights may have been saved by several processes
     cfg.visualizer.pop('name', None)  # else a second training of this process would log into the folder of the first
     runner = build_runner(cfg)
