@@ -19,11 +19,10 @@ from mmdet_stable.engine.config_checks import check_keys, check_model
 from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.lock import lock_holder, locked
 from mmdet_stable.utils.files import check_writable
+from mmdet_stable.utils.launchers import is_first_process
 from mmdet_stable.utils.work_dir import latest_checkpoint
 
 TRAINING_LOCK = '.lock'  # in the work dir
-# Where each launcher tells a process its number among all.
-RANK_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
@@ -153,7 +152,7 @@ def only_training(work_dir: Union[str, Path], launcher: str = 'none') -> Iterato
     Raises:
         BlockingIOError: if another training writes there.
     """
-    if int(os.environ.get(RANK_VARIABLES.get(launcher, ''), 0)) != 0:
+    if not is_first_process(launcher):
         yield
         return
     path = Path(work_dir) / TRAINING_LOCK
