@@ -1,19 +1,13 @@
-"""Checkpoints that are either whole or not there."""
+"""Writing checkpoints that are either whole or not there."""
 
-import logging
-import re
 import shutil
-import zipfile
 from pathlib import Path
-from typing import Iterator, Optional, Union
+from typing import Union
 
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.logging import print_log
 from torch import nn
 
 from mmdet_stable.utils.files import remove_scratch_files, write_whole
-
-NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
 
 class AtomicBackend(LocalBackend):
@@ -46,51 +40,3 @@ def prepare_folder(folder: Path, model: nn.Module) -> None:
             f'{folder} has {free / 2**20:.0f} MB left, but a checkpoint needs about {needed / 2**20:.0f} MB; '
             'make room, or choose another --work-dir'
         )
-
-
-def latest_checkpoint(work_dir: str) -> Optional[str]:
-    """The whole checkpoint to go on from; None where there is none.
-
-    First what ``last_checkpoint`` names, as long as it lies in the work dir; then the others by number of epochs or
-    iterations, and by time where numbers are equal; then what ``last_checkpoint`` names elsewhere. Files that are
-    damaged are named in a warning and passed over.
-    """
-    for path in _candidates(Path(work_dir)):
-        problem = checkpoint_problem(path)
-        if problem is None:
-            return str(path)
-        print_log(f'{path} is passed over: {problem}', 'current', logging.WARNING)
-    return None
-
-
-def checkpoint_problem(path: Path) -> Optional[str]:
-    """Why a file is no whole checkpoint of a training, or None. Reads it all, without unpickling anything."""
-    if not path.is_file():
-        return 'there is no such file'
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            names = archive.namelist()
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        return f'it is cut off, or no checkpoint ({error})'
-    if damaged is not None:
-        return f'it is damaged in {damaged}'
-    return None if any(name.endswith('/data.pkl') for name in names) else 'it holds no data of torch.save'
-
-
-def _candidates(work_dir: Path) -> Iterator[Path]:
-    """The best first, each once."""
-    pointer = work_dir / 'last_checkpoint'
-    named = Path(pointer.read_text(errors='replace').strip()) if pointer.is_file() else Path()
-    inside = work_dir / named.name  # of a work dir that was copied, the copy
-    if named.name and inside.is_file():
-        yield inside
-    numbered = []
-    for path in work_dir.glob('*.pth'):
-        match = NUMBERED.fullmatch(path.name)
-        if match is not None and path != inside:
-            numbered.append((int(match[1]), path.stat().st_mtime, path))
-    for _, _, path in sorted(numbered, reverse=True):
-        yield path
-    if named.name and not inside.is_file():
-        yield named

@@ -8,7 +8,7 @@ import json
 import re
 from importlib import resources, util
 from pathlib import Path
-from typing import Any, Iterator, Tuple
+from typing import Any, Iterator, Optional, Tuple
 from urllib.parse import urlparse
 
 import torch
@@ -67,29 +67,41 @@ def cached_file(url: str) -> Path:
 
 
 def fetch(url: str) -> Path:
-    """The file of a URL, downloaded with torch's progress bar unless it is there.
+    """The file of a URL in torch's cache, downloaded and compared with the hash in its name unless it is there.
+
+    Raises:
+        OSError: as :func:`download_once`.
+    """
+    path = cached_file(url)
+    digest = HASH.search(path.name)
+    download_once(url, path, digest and digest[1])
+    return path
+
+
+def download_once(url: str, path: Path, sha256: Optional[str] = None) -> None:
+    """Download a file with torch's progress bar, unless it is there.
 
     Processes that want the same file wait for the one that downloads it, also those of another training.
 
+    Args:
+        sha256: its first digits, where they are known.
+
     Raises:
-        OSError: if it cannot be downloaded, or is not what the hash in its name says; with what to do about it.
+        OSError: if it cannot be downloaded, or has another hash; nothing is kept then, and the error says what to do.
     """
-    path = cached_file(url)
     if path.exists():
-        return path
-    digest = HASH.search(path.name)
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f'.{path.name}.lock')):
             if not path.exists():
                 print_log(f'downloading {url} to {path}', 'current')
-                torch.hub.download_url_to_file(url, str(path), digest and digest[1])
+                torch.hub.download_url_to_file(url, str(path), sha256)
     except (OSError, RuntimeError) as error:  # the latter for a wrong hash
-        sha = f'; its SHA-256 begins with {digest[1]}' if digest else ''
+        sha = f'; its SHA-256 begins with {sha256}' if sha256 else ''
         raise OSError(
             f'weights cannot be downloaded: {error}\n  from:       {url}\n  by hand:    put the file at {path}{sha}'
         ) from None  # which says nothing more, in some fifty lines
-    return path
 
 
 def fetch_weights(cfg: Config) -> None:

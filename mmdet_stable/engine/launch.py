@@ -8,21 +8,21 @@ import gc
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterator, Sequence, Tuple
+from typing import Callable, Iterator, Sequence, Tuple, Union
 
 import torch.distributed.nn  # before there is a group, see ends_process_group
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 
 from mmdet_stable.datasets.coco_checks import unreadable
-from mmdet_stable.engine.checkpoints import latest_checkpoint
-from mmdet_stable.engine.config_checks import check_keys
+from mmdet_stable.engine.config_checks import check_keys, check_model
+from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.lock import lock_holder, locked
 from mmdet_stable.utils.files import check_writable
+from mmdet_stable.utils.launchers import is_first_process
+from mmdet_stable.utils.work_dir import latest_checkpoint
 
 TRAINING_LOCK = '.lock'  # in the work dir
-# Where each launcher tells a process its number among all.
-RANK_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
@@ -79,13 +79,27 @@ def resume(cfg: Config, checkpoint: str = 'auto') -> None:
         cfg.load_from = found
 
 
-def check_work_dir(cfg: Config) -> None:
+def check_training(cfg: Config) -> None:
+    """Look for all that a training needs before anything is built, and download the weights that it begins with.
+
+    Raises:
+        ValueError: for settings that do not fit together, annotation files that cannot be read, or mixed precision
+            without an accelerator.
+        OSError: for files that are missing, or cannot be downloaded.
+    """
+    check_model(cfg)
+    check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
+    check_precision(cfg)
+    fetch_weights(cfg)
+
+
+def check_work_dir(work_dir: Union[str, Path]) -> None:
     """Write into the work dir before anything is built.
 
     Raises:
         OSError: where that is impossible.
     """
-    check_writable(Path(cfg.work_dir), 'work dir', '--work-dir')
+    check_writable(Path(work_dir), 'work dir', '--work-dir')
 
 
 def ends_process_group(tool: Callable[[], None]) -> Callable[[], None]:
@@ -129,21 +143,24 @@ def check_precision(cfg: Config) -> None:
 
 
 @contextmanager
-def only_training(cfg: Config) -> Iterator[None]:
+def only_training(work_dir: Union[str, Path], launcher: str = 'none') -> Iterator[None]:
     """Keep the work dir to this training while it lasts; of several processes, the first one sees to it.
+
+    Args:
+        launcher: that started the processes, as of :func:`argument_parser`.
 
     Raises:
         BlockingIOError: if another training writes there.
     """
-    if int(os.environ.get(RANK_VARIABLES.get(cfg.get('launcher'), ''), 0)) != 0:
+    if not is_first_process(launcher):
         yield
         return
-    path = Path(cfg.work_dir) / TRAINING_LOCK
+    path = Path(work_dir) / TRAINING_LOCK
     with locked(path) as held:
         if not held:
             raise BlockingIOError(
                 errno.EAGAIN,
-                f'another training writes into work dir {cfg.work_dir}: {lock_holder(path)}. Wait for its end, stop '
+                f'another training writes into work dir {work_dir}: {lock_holder(path)}. Wait for its end, stop '
                 'it, or choose another --work-dir',
             )
         yield

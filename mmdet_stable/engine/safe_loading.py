@@ -3,15 +3,14 @@
 import re
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Dict, Union
+from typing import Any, Union
 
 import torch
-from torch import Tensor
+
+from mmdet_stable.utils.checkpoint import find_weights
 
 # What torch's safe loader says it would not call.
 REFUSED = re.compile(r'(?:GLOBAL|function|class) (\w+[.\w]*)')
-# Where the weights lie in a checkpoint, in this order: mmengine's key, and that of many released backbones and models.
-WEIGHT_KEYS = ('state_dict', 'model')
 
 
 def load_from_local(filename: str, map_location: Any = None) -> dict:
@@ -52,7 +51,7 @@ def read_file(filename: Union[str, Path], map_location: Any = None) -> Any:
             f'{filename} {what}, or asks to run code; nothing of it was run. Take the weights from whoever wrote it as '
             'a plain dict of tensors'
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # of whatever kind torch meets in a damaged file
         raise ValueError(
             f'{filename} is cut off, damaged, or no checkpoint of torch ({first_line(error)}). Copy it again, or go '
             'on from an earlier one: --resume without a value finds the newest whole one'
@@ -62,20 +61,3 @@ def read_file(filename: Union[str, Path], map_location: Any = None) -> Any:
 def first_line(error: Exception) -> str:
     """What an error says, without the rest of torch's advice."""
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def find_weights(checkpoint: Any) -> Dict[str, Tensor]:
-    """The weights in what a file holds: its ``'state_dict'``, else its ``'model'``, else the dict itself.
-
-    Raises:
-        ValueError: if there are none; to be read after the file's name.
-    """
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f'holds a {type(checkpoint).__name__}')
-    key = next((key for key in WEIGHT_KEYS if key in checkpoint), None)
-    weights = checkpoint if key is None else checkpoint[key]
-    if not isinstance(weights, dict):
-        raise ValueError(f'holds a {type(weights).__name__} as its "{key}"')
-    if not any(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError('holds no tensors by name')
-    return weights

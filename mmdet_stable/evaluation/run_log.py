@@ -9,7 +9,7 @@ from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
-from .saved_config import read_saved_config
+from mmdet_stable.utils.saved_config import read_saved_config
 
 METRICS = {
     'AP': 'coco/bbox_mAP',
@@ -61,20 +61,6 @@ class RunLog:
     def last_epoch(self) -> int:
         """The epoch that training has come to; 0 before the first log."""
         return self._history[1]
-
-    @property
-    def checkpoint(self) -> Optional[Path]:
-        """The latest checkpoint, also where the folder was moved after training; None where there is none."""
-        pointer = self.work_dir / 'last_checkpoint'
-        if not pointer.exists():
-            return None
-        written = Path(pointer.read_text().strip())
-        return next((path for path in (self.work_dir / written.name, written) if path.exists()), None)
-
-    @property
-    def best_checkpoint(self) -> Optional[Path]:
-        """What mmengine's ``save_best`` kept, the latest of several; None where there is none."""
-        return max(self.work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
 
     @cached_property
     def _history(self) -> Tuple[Dict[int, Dict[str, float]], int]:

@@ -3,22 +3,23 @@
 from pathlib import Path
 from typing import Dict, Iterator, NamedTuple, Optional, Union
 
-from mmdet.apis import init_detector
 from mmdet.models.detectors.base_detr import DetectionTransformer
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.model import revert_sync_batchnorm
+from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
 
-from mmdet_stable.utils.checkpoint import check_state_dict_fits
+from mmdet_stable.utils.checkpoint import weights_for
 from mmdet_stable.utils.quiet import quiet
 
 
 class Subject(NamedTuple):
-    """A model in evaluation mode, what to call it, and its test set."""
+    """A model in evaluation mode, what to call it, its config, and its test set."""
 
     name: str
+    config: Config
     model: DetectionTransformer
     dataset: BaseDataset
 
@@ -42,12 +43,12 @@ def load_subject(name: str, cfg: Config, checkpoint: Union[str, Path], device: s
         ValueError: for weights of another model, of which mmdet only warns for its own detectors.
     """
     register_all_modules()
-    model = init_detector(cfg, str(checkpoint), device=device)
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
     loaded = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu', logger='silent')
-    weights = loaded.get('state_dict', loaded)
-    check_state_dict_fits(model, {name.removeprefix('module.'): value for name, value in weights.items()})
+    load_state_dict(model, weights_for(model, loaded))
+    model.to(device).eval()
     with quiet():
-        return Subject(name, model, DATASETS.build(cfg.test_dataloader.dataset))
+        return Subject(name, cfg, model, DATASETS.build(cfg.test_dataloader.dataset))
 
 
 def first_images(dataset: BaseDataset, num_images: Optional[int]) -> Iterator[Dict[str, list]]:

@@ -18,9 +18,8 @@ from torch import nn
 
 from mmdet_stable.datasets import NamingInferencerLoader
 from mmdet_stable.datasets.loading import explained
-from mmdet_stable.engine.safe_loading import find_weights
 from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operating_point
-from mmdet_stable.utils.checkpoint import check_state_dict_fits
+from mmdet_stable.utils.checkpoint import weights_for
 from mmdet_stable.utils.quiet import ignore_meshgrid_advice
 
 from .model_files import Model, ModelFiles, find_model, import_custom
@@ -120,8 +119,7 @@ class Inferencer(DetInferencer):
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Optional[dict], cfg: Config) -> None:
         checkpoint, self._checkpoint = self._checkpoint, {}  # which nobody needs twice
-        weights = {name.removeprefix('module.'): value for name, value in find_weights(checkpoint).items()}
-        check_state_dict_fits(model, weights)
+        weights_for(model, checkpoint)  # which refuses those of another model
         meta = checkpoint.setdefault('meta', {})
         if 'dataset_meta' not in meta and 'CLASSES' not in meta:
             dataset = DATASETS.build({**cfg.test_dataloader.dataset, 'lazy_init': True})

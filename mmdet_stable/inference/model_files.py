@@ -8,10 +8,10 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.utils import import_modules_from_strings
 
-from mmdet_stable.engine.checkpoints import checkpoint_problem, latest_checkpoint
-from mmdet_stable.evaluation.saved_config import read_saved_config
 from mmdet_stable.shipped import config as shipped_config
 from mmdet_stable.shipped import shipped_configs
+from mmdet_stable.utils.saved_config import read_saved_config
+from mmdet_stable.utils.work_dir import best_checkpoint, latest_checkpoint
 from mmdet_stable.weights.named import fetch, named_weights
 
 CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')  # that mmengine reads
@@ -127,9 +127,7 @@ def _config_beside(checkpoint: Path) -> Config:
 
 def _checkpoint_of(work_dir: Path) -> str:
     """The newest whole one of the best checkpoints, otherwise the last one."""
-    best = sorted(work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
-    chosen = next((str(path) for path in best if checkpoint_problem(path) is None), None)
-    chosen = chosen or latest_checkpoint(str(work_dir))
+    chosen = best_checkpoint(work_dir) or latest_checkpoint(work_dir)
     if chosen is None:
         raise FileNotFoundError(f'{work_dir}: there is no whole checkpoint in this work dir; train first')
     return chosen

@@ -11,17 +11,17 @@ from mmengine.config import Config
 from mmengine.runner import set_random_seed
 
 from mmdet_stable.datasets.folder import data_statistics, describe, fault_lines, read_data
-from mmdet_stable.engine.config_checks import check_keys, check_model
+from mmdet_stable.engine.config_checks import check_keys
 from mmdet_stable.engine.console import build_runner
-from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.hooks.dataset_check_hook import name_images_in_errors
-from mmdet_stable.engine.launch import check_annotation_files, check_work_dir, only_training
+from mmdet_stable.engine.launch import check_training, check_work_dir, only_training
 from mmdet_stable.engine.launch import resume as resume_from
 from mmdet_stable.evaluation.detections import Boxes
 from mmdet_stable.evaluation.operating_point import keep_operating_point
 from mmdet_stable.evaluation.run_log import RunLog
 from mmdet_stable.utils.files import write_whole
 from mmdet_stable.utils.quiet import quiet
+from mmdet_stable.utils.work_dir import best_checkpoint, latest_checkpoint
 from mmdet_stable.visualization.report import write_report
 from mmdet_stable.visualization.samples import plot_samples
 from mmdet_stable.weights import has_efficientnet_lite
@@ -133,9 +133,8 @@ def train(
         raise PlanError(f'time={time} decides the number of epochs; leave out epochs={epochs}')
     if 'work_dir' in (cfg_options or {}):
         raise PlanError('cfg_options: leave out work_dir, and give it as work_dir (--work-dir), where everything goes')
-    place = Config(dict(work_dir=str(folder)))
-    check_work_dir(place)
-    with only_training(place):  # from the first file on, as another training would replace the config of this one
+    check_work_dir(folder)
+    with only_training(folder):  # from the first file on, as another training would replace the config of this one
         if config is None or not resume:
             config = prepare(sources, wishes, folder, seed, seconds, begun, cfg_options)
         cfg = read_config(config, cfg_options)
@@ -183,9 +182,7 @@ def prepare(
     say(*(decision for name, decision in plan.decisions.items() if name != 'epochs' or seconds is None))
     write_whole(path, config_text(plan, data, statistics, work_dir, seed, start))
     cfg = read_config(path, cfg_options)
-    check_model(cfg)
-    check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
-    fetch_weights(cfg)
+    check_training(cfg)
     samples = path.with_name('samples.jpg')
     save_samples(cfg, seed, samples)
     say(f'  training samples: {samples}')
@@ -258,9 +255,7 @@ def save_samples(cfg: Config, seed: int, path: Path) -> None:
 
 def run(cfg: Config, config: Path) -> Trained:
     """Train as tools/train.py does, and report."""
-    check_model(cfg)
-    check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
-    fetch_weights(cfg)
+    check_training(cfg)
     cfg.launcher = 'none'  # the config of weights may have been saved by several processes
     cfg.visualizer.pop('name', None)  # else a second training of this process would log into the folder of the first
     runner = build_runner(cfg)
@@ -268,12 +263,13 @@ def run(cfg: Config, config: Path) -> Trained:
     device = next(runner.model.parameters()).device.type
     work_dir = Path(cfg.work_dir)
     log = RunLog(work_dir, work_dir / config.name)
-    checkpoint = log.best_checkpoint or log.checkpoint
+    chosen = best_checkpoint(work_dir) or latest_checkpoint(work_dir)
+    assert chosen is not None  # as the training has just written one
+    checkpoint = Path(chosen)
     report = work_dir / 'report.html'
     say('', 'evaluating for the report ...')
     written = write_report([work_dir], report, device, best=True)
     say(*written.remarks)
-    assert checkpoint is not None  # else there is no report
     shown = []
     if checkpoint in written.points:
         point = written.points[checkpoint]

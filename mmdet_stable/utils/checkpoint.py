@@ -1,10 +1,40 @@
-"""Checks on checkpoints that mmengine, which only warns, leaves to the model."""
+"""The weights in a checkpoint, and checks on them, which mmengine, as it only warns, leaves to the model."""
 
-from typing import Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 from torch import Tensor, nn
 
 Shape = Tuple[int, ...]
+# Where the weights lie in a checkpoint, in this order: mmengine's key, and that of many released backbones and models.
+WEIGHT_KEYS = ('state_dict', 'model')
+
+
+def find_weights(checkpoint: Any) -> Dict[str, Tensor]:
+    """The weights in what a file holds: its ``'state_dict'``, else its ``'model'``, else the dict itself.
+
+    Raises:
+        ValueError: if there are none; to be read after the file's name.
+    """
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'holds a {type(checkpoint).__name__}')
+    key = next((key for key in WEIGHT_KEYS if key in checkpoint), None)
+    weights = checkpoint if key is None else checkpoint[key]
+    if not isinstance(weights, dict):
+        raise ValueError(f'holds a {type(weights).__name__} as its "{key}"')
+    if not any(isinstance(value, Tensor) for value in weights.values()):
+        raise ValueError('holds no tensors by name')
+    return weights
+
+
+def weights_for(model: nn.Module, checkpoint: Any) -> Dict[str, Tensor]:
+    """The weights in what a file holds, under the names of the model: without ``module.`` of distributed training.
+
+    Raises:
+        ValueError: if there are none, or those of another model.
+    """
+    weights = {name.removeprefix('module.'): value for name, value in find_weights(checkpoint).items()}
+    check_state_dict_fits(model, weights)
+    return weights
 
 
 def mismatched_shapes(

@@ -18,6 +18,7 @@ from mmdet_stable.evaluation.examination import Examination, examine
 from mmdet_stable.evaluation.operating_point import OperatingPoint, best_operating_point
 from mmdet_stable.evaluation.pair_quality import correlation
 from mmdet_stable.utils.files import write_whole
+from mmdet_stable.utils.work_dir import best_checkpoint, latest_checkpoint
 from mmdet_stable.versions import __version__
 
 from . import html
@@ -114,9 +115,10 @@ def first_seeds(logs: Sequence[RunLog], best: bool) -> List[Tuple[RunLog, Path]]
     its checkpoints."""
     chosen: Dict[str, Tuple[RunLog, Path]] = {}
     for log in sorted(logs, key=lambda log: log.seed or 0):
-        checkpoint = (log.best_checkpoint if best else None) or log.checkpoint
-        if log.curve and checkpoint:
-            chosen.setdefault(log.stem, (log, checkpoint))
+        if log.curve and log.stem not in chosen:
+            checkpoint = (best_checkpoint(log.work_dir) if best else None) or latest_checkpoint(log.work_dir)
+            if checkpoint is not None:
+                chosen[log.stem] = log, Path(checkpoint)
     return list(chosen.values())
 
 

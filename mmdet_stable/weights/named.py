@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 import sys
-import urllib.error
 from functools import cache
 from pathlib import Path
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Union
@@ -15,6 +14,7 @@ import yaml
 from mmengine.dist import barrier, get_dist_info
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from mmdet_stable.engine.downloads import download_once
 from mmdet_stable.engine.safe_loading import load_from_local
 from mmdet_stable.utils.files import write_whole
 
@@ -169,24 +169,17 @@ def download(entry: Named) -> Path:
 
 def _downloaded(entry: Named) -> Path:
     path = download_path(entry)
-    if path.is_file():
+    if path.is_file():  # perhaps put there by hand
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     if entry.url is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         raise WeightsError(
             f'{entry.name}: only a browser opens {entry.folder}. Download {entry.file} there, and put it to {path}'
         )
     try:
-        torch.hub.download_url_to_file(entry.url, str(path), hash_prefix=entry.sha256)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise WeightsError(
-            f'{entry.name}: {entry.url} cannot be downloaded ({error}). On a machine with network, download it, and '
-            f'put it to {path}'
-        ) from error
-    except RuntimeError as error:  # of torch, for another hash
-        raise WeightsError(
-            f'{entry.name}: {entry.url} is not the published file ({error}); nothing was kept'
-        ) from error
+        download_once(entry.url, path, entry.sha256)
+    except OSError as error:
+        raise WeightsError(f'{entry.name}: {error}') from None
     return path
 
 

@@ -13,10 +13,11 @@ import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper
 
-from mmdet_stable.engine.checkpoints import AtomicBackend, checkpoint_problem, latest_checkpoint
+from mmdet_stable.engine.checkpoints import AtomicBackend
 from mmdet_stable.engine.hooks import AtomicCheckpointHook, OptimizerKernelsHook
 from mmdet_stable.engine.launch import check_work_dir, resume
 from mmdet_stable.utils.files import write_whole
+from mmdet_stable.utils.work_dir import best_checkpoint, checkpoint_problem, latest_checkpoint
 
 
 def save(path, age=0):
@@ -115,6 +116,15 @@ class TestChoice:
         save(tmp_path / '.epoch_3.pth.77.part')
         assert latest_checkpoint(tmp_path) is None
 
+    def test_the_best_is_the_newest_whole_one_of_that_name(self, tmp_path):
+        save(tmp_path / 'epoch_9.pth')
+        assert best_checkpoint(tmp_path) is None
+        old = save(tmp_path / 'best_coco_bbox_mAP_epoch_9.pth', age=10)
+        new = save(tmp_path / 'best_coco_bbox_mAP_epoch_12.pth')
+        assert best_checkpoint(tmp_path) == str(new)
+        cut(new)
+        assert best_checkpoint(tmp_path) == str(old)
+
     def test_zip_files_of_others(self, tmp_path):
         with zipfile.ZipFile(tmp_path / 'epoch_1.pth', 'w') as archive:
             archive.writestr('readme', 'text')
@@ -135,8 +145,8 @@ class TestChoice:
 def test_work_dir_that_cannot_be_written(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(OSError, match=r'work dir .*/file/runs cannot be written to; choose another by --work-dir'):
-        check_work_dir(SimpleNamespace(work_dir=str(tmp_path / 'file' / 'runs')))
-    check_work_dir(SimpleNamespace(work_dir=str(tmp_path / 'runs')))
+        check_work_dir(tmp_path / 'file' / 'runs')
+    check_work_dir(tmp_path / 'runs')
     assert not list((tmp_path / 'runs').iterdir())
 
 

@@ -115,22 +115,20 @@ class TestLock:
         return process
 
     def test_one_training_at_a_time(self, tmp_path):
-        cfg = Config(dict(work_dir=str(tmp_path), launcher='none'))
         message = f'another training writes into .* process {os.getpid()} on '
-        with launch.only_training(cfg), pytest.raises(BlockingIOError, match=message), launch.only_training(cfg):
+        first, second = launch.only_training(tmp_path), launch.only_training(tmp_path)
+        with first, pytest.raises(BlockingIOError, match=message), second:
             pass
-        with launch.only_training(cfg):  # the file is still there, and locks nothing
+        with launch.only_training(tmp_path):  # the file is still there, and locks nothing
             assert (tmp_path / launch.TRAINING_LOCK).exists()
 
     def test_only_the_first_process_locks(self, tmp_path, monkeypatch):
         """The others may have a file system of their own, on which nothing is to be found."""
-        cfg = Config(dict(work_dir=str(tmp_path / 'none'), launcher='pytorch'))
         monkeypatch.setenv('RANK', '1')
-        with launch.only_training(cfg):
+        with launch.only_training(tmp_path / 'none', 'pytorch'):
             pass
-        cfg = Config(dict(work_dir=str(tmp_path), launcher='slurm'))
         monkeypatch.setenv('SLURM_PROCID', '0')
-        with launch.only_training(cfg):
+        with launch.only_training(tmp_path, 'slurm'):
             assert lock_holder(tmp_path / launch.TRAINING_LOCK).startswith(f'process {os.getpid()} on ')
 
     def test_a_kill_ends_the_lock(self, tmp_path):

@@ -6,7 +6,8 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.runner.checkpoint import load_checkpoint
 
-from mmdet_stable.engine.safe_loading import find_weights, load_from_local, read_file
+from mmdet_stable.engine.safe_loading import load_from_local, read_file
+from mmdet_stable.utils.checkpoint import find_weights
 from tests.utils import build, tiny_model_cfg
 
 WEIGHTS = dict(weight=torch.ones(2))
@@ -45,6 +46,14 @@ def test_files_without_weights_are_explained(checkpoint, message, tmp_path):
     torch.save(checkpoint, tmp_path / 'c.pth')
     with pytest.raises(ValueError, match=f'c.pth {message}; expected a checkpoint of mmengine'):
         load_from_local(str(tmp_path / 'c.pth'))
+
+
+@pytest.mark.parametrize('content', [b'', b'text', b'\x80\x02hq,Z2', b'\x80\x02q,_>', b'\x80\x02j', b'PK\x03\x04'])
+def test_junk_is_a_clear_error(content, tmp_path):
+    """Whatever kind torch raises: EOFError, UnpicklingError, KeyError, IndexError and struct.error are among them."""
+    (tmp_path / 'c.pth').write_bytes(content)
+    with pytest.raises(ValueError, match=r'c.pth is (cut off, )?damaged, (or )?no checkpoint of torch'):
+        read_file(tmp_path / 'c.pth')
 
 
 def backbone(kind, **settings):

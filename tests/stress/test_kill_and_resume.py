@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmdet_stable.datasets import write_digit_scenes
-from mmdet_stable.engine.checkpoints import checkpoint_problem, latest_checkpoint
+from mmdet_stable.utils.work_dir import checkpoint_problem, latest_checkpoint
 from tests.stress.conftest import FACTOR
 from tests.tools.command_line import ENVIRONMENT, free_port, run
 from tests.tools.test_interruptions import TRAIN, config, losses, settings, weights

@@ -217,7 +217,7 @@ def test_a_training_that_runs_keeps_its_config(scenes, tmp_path):
     config = own_path(tmp_path / 'w')
     config.parent.mkdir(parents=True)
     config.write_text('# of the training that runs')
-    running = only_training(Config(dict(work_dir=str(tmp_path / 'w'))))
+    running = only_training(tmp_path / 'w')
     with running, pytest.raises(BlockingIOError, match='another training writes into'):
         mmdet_stable.train(scenes, work_dir=tmp_path / 'w', **SETTINGS)
     assert [path.name for path in config.parent.iterdir()] == [config.name]

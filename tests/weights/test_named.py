@@ -164,7 +164,7 @@ def test_settings_of_an_entry_count(by_name, monkeypatch):
 def test_hashes(place):
     """Another file than was published, or than the first download, is refused and not kept."""
     with served(place / 'served') as (address, _):
-        with pytest.raises(WeightsError, match=r'is not the published file .*expected "12345678".*nothing was kept'):
+        with pytest.raises(WeightsError, match=r'cannot be downloaded: .*expected "12345678"'):
             fetch(entry(f'{address}/weights.pth', sha256='12345678'), place)
         assert not list((place / 'cache').rglob('*.pth'))
         weights = entry(f'{address}/weights.pth')
@@ -195,7 +195,7 @@ def test_without_network(place):
         pass
     weights = entry(f'{address}/weights.pth')
     path = named.download_path(weights[NAME])
-    with pytest.raises(WeightsError, match=f'{address}/weights.pth cannot be downloaded.*put it to {path}'):
+    with pytest.raises(WeightsError, match=f'(?s)cannot be downloaded.*{address}/weights.pth.*put the file at {path}'):
         fetch(weights, place)
     by_hand = entry(folder='https://example.org/folder', file='weights.pth')
     assert named.download_path(by_hand[NAME]) == path

@@ -12,6 +12,7 @@ from mmengine.device import get_device
 
 from mmdet_stable.evaluation import RunLog, Subject, find_runs, load_subject
 from mmdet_stable.utils.trust import add_trust, require_trust
+from mmdet_stable.utils.work_dir import latest_checkpoint
 
 
 def argument_parser(description: str, picture: str) -> argparse.ArgumentParser:
@@ -85,9 +86,10 @@ def model_sources(work_dirs: List[Path], files: List[Tuple[str, str]]) -> List[T
 
 
 def checkpoint_of(run: RunLog) -> str:
-    if run.checkpoint is None:
-        raise FileNotFoundError(f'{run.work_dir}: no checkpoint is left of this training')
-    return str(run.checkpoint)
+    checkpoint = latest_checkpoint(run.work_dir)
+    if checkpoint is None:
+        raise FileNotFoundError(f'{run.work_dir}: no whole checkpoint is left of this training')
+    return checkpoint
 
 
 def distinct(names: List[str]) -> List[str]:

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmdet_stable.evaluation.saved_config import read_saved_config
+from mmdet_stable.utils.saved_config import read_saved_config
 from tests.utils import ROOT
 
 

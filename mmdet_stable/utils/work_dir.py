@@ -1,0 +1,72 @@
+"""Which checkpoint of a work dir to take: the best one, or the one to go on from."""
+
+import logging
+import re
+import zipfile
+from pathlib import Path
+from typing import Iterable, Iterator, Optional, Union
+
+from mmengine.logging import print_log
+
+NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
+
+
+def best_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
+    """The whole checkpoint that mmengine's ``save_best`` kept, the newest of several; None where there is none.
+
+    Files that are damaged are named in a warning and passed over.
+    """
+    best = Path(work_dir).glob('best_*.pth')
+    return _first_whole(sorted(best, key=lambda path: path.stat().st_mtime, reverse=True))
+
+
+def latest_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
+    """The whole checkpoint to go on from; None where there is none.
+
+    First what ``last_checkpoint`` names, as long as it lies in the work dir; then the others by number of epochs or
+    iterations, and by time where numbers are equal; then what ``last_checkpoint`` names elsewhere. Files that are
+    damaged are named in a warning and passed over.
+    """
+    return _first_whole(_candidates(Path(work_dir)))
+
+
+def checkpoint_problem(path: Path) -> Optional[str]:
+    """Why a file is no whole checkpoint of a training, or None. Reads it all, without unpickling anything."""
+    if not path.is_file():
+        return 'there is no such file'
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            names = archive.namelist()
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        return f'it is cut off, or no checkpoint ({error})'
+    if damaged is not None:
+        return f'it is damaged in {damaged}'
+    return None if any(name.endswith('/data.pkl') for name in names) else 'it holds no data of torch.save'
+
+
+def _first_whole(paths: Iterable[Path]) -> Optional[str]:
+    for path in paths:
+        problem = checkpoint_problem(path)
+        if problem is None:
+            return str(path)
+        print_log(f'{path} is passed over: {problem}', 'current', logging.WARNING)
+    return None
+
+
+def _candidates(work_dir: Path) -> Iterator[Path]:
+    """The best first, each once."""
+    pointer = work_dir / 'last_checkpoint'
+    named = Path(pointer.read_text(errors='replace').strip()) if pointer.is_file() else Path()
+    inside = work_dir / named.name  # of a work dir that was copied, the copy
+    if named.name and inside.is_file():
+        yield inside
+    numbered = []
+    for path in work_dir.glob('*.pth'):
+        match = NUMBERED.fullmatch(path.name)
+        if match is not None and path != inside:
+            numbered.append((int(match[1]), path.stat().st_mtime, path))
+    for _, _, path in sorted(numbered, reverse=True):
+        yield path
+    if named.name and not inside.is_file():
+        yield named
