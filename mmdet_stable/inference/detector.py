@@ -22,6 +22,7 @@ from mmdet_stable.engine.safe_loading import find_weights
 from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operating_point
 from mmdet_stable.utils.checkpoint import check_state_dict_fits
 from mmdet_stable.utils.quiet import ignore_meshgrid_advice
+from mmdet_stable.visualization.fonts import sans_serif_for
 
 from .model_files import Model, ModelFiles, find_model, import_custom
 from .pictures import Inputs, Picture, pictures
@@ -241,7 +242,9 @@ class Detector:
     def draw(self, image: np.ndarray, sample: DetDataSample) -> np.ndarray:
         """Boxes, labels, scores and masks of a sample, drawn by mmdet's visualiser on the image (H, W, 3), BGR."""
         visualizer = self.inferencer.visualizer
-        with warnings.catch_warnings():  # of boxes that reach over the edge, which is all right
+        labels = sample.pred_instances.labels.tolist() if 'pred_instances' in sample else []
+        names = ''.join(str(self.classes[label]) for label in labels)
+        with sans_serif_for(names), warnings.catch_warnings():  # of boxes that reach over the edge, which is all right
             warnings.filterwarnings('ignore', '.*out of bounds', UserWarning)
             visualizer.add_datasample('', image[..., ::-1], sample, draw_gt=False, pred_score_thr=-1)
         return visualizer.get_image()[..., ::-1]
