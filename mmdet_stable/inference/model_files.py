@@ -12,7 +12,7 @@ from mmdet_stable.engine.checkpoints import checkpoint_problem, latest_checkpoin
 from mmdet_stable.evaluation.saved_config import read_saved_config
 from mmdet_stable.shipped import config as shipped_config
 from mmdet_stable.shipped import shipped_configs
-from mmdet_stable.weights.named import fetch, named_weights
+from mmdet_stable.weights.named import PREFIX, fetch, named_weights
 
 CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')  # that mmengine reads
 Model = Union[str, Path, Config]
@@ -37,7 +37,7 @@ def find_model(model: Model, checkpoint: Union[str, Path, None] = None) -> Model
     Args:
         model: a config, its file, the name of one of this package's, or ``'mmdet::...'``; a work dir, of which the
             best, otherwise the last whole checkpoint is taken; a checkpoint, beside which its config lies; or the name
-            of published weights, which are downloaded and converted.
+            of published weights, also as ``'published://NAME'``, which are downloaded and converted.
         checkpoint: a file, a URL, or ``'published://NAME'``; it replaces the one that would be taken.
 
     Raises:
@@ -48,16 +48,19 @@ def find_model(model: Model, checkpoint: Union[str, Path, None] = None) -> Model
     if isinstance(model, Config):
         return ModelFiles(model, given or _missing_checkpoint('the config'))
     name, path = str(model), Path(model).expanduser()
+    if name.startswith(PREFIX) or (name in named_weights() and not path.exists()):
+        kept = fetch(name.removeprefix(PREFIX))
+        return ModelFiles(Config.fromfile(kept.config), given or str(kept.checkpoint))
+    if '://' in name:
+        raise ValueError(f'{name}: a URL tells no config; give the config as MODEL, and the URL as --checkpoint')
     if path.is_dir():
         return ModelFiles(_saved_config(path), given or _checkpoint_of(path), found=True)
-    if path.suffix == '.pth' and given is None:
-        return ModelFiles(_config_beside(path), _existing(str(path)), found=True)
-    if path.is_file() and path.suffix != '.pth':
+    if path.suffix == '.pth':
+        given = given or _existing(str(path))
+        return ModelFiles(_config_beside(path), given, found=True)
+    if path.is_file():
         _check_is_config(path)
         return ModelFiles(Config.fromfile(path), given or _missing_checkpoint(name))
-    if name in named_weights():
-        kept = fetch(name)
-        return ModelFiles(Config.fromfile(kept.config), given or str(kept.checkpoint))
     if '::' in name:
         return _of_a_package(name, given)
     return ModelFiles(Config.fromfile(_by_name(name)), given or _missing_checkpoint(name))
