@@ -16,6 +16,8 @@ from mmdet_stable.engine.launch import (
     only_training,
     resume,
 )
+from mmdet_stable.engine.unknown_settings import UnknownSettingError
+from mmdet_stable.utils.user_errors import without_traceback
 
 
 @ends_process_group
@@ -33,22 +35,22 @@ def main() -> None:
         help='continue from a checkpoint; without a value, from the latest in the work dir',
     )
     args = parser.parse_args()
-    cfg = load_config(args)
-    check_model(cfg)
-    check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
-
-    if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
-        cfg.auto_scale_lr.enable = True
-    check_precision(cfg)
-    check_work_dir(cfg)
-    fetch_weights(cfg)
-
-    with only_training(cfg):
+    with without_traceback():
+        cfg = load_config(args)
+        check_model(cfg)
+        check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
+        if args.amp:
+            cfg.optim_wrapper.type = 'AmpOptimWrapper'
+            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        if args.auto_scale_lr:
+            if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+                parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
+            cfg.auto_scale_lr.enable = True
+        check_precision(cfg)
+        check_work_dir(cfg)
+        fetch_weights(cfg)
+    # Errors of components, which may be the user's own, keep their traceback.
+    with without_traceback((UnknownSettingError, BlockingIOError)), only_training(cfg):
         if args.resume is not None:
             resume(cfg, args.resume)
         runner = build_runner(cfg)

@@ -19,6 +19,7 @@ from torch import nn
 from mmdet_stable.datasets import NamingInferencerLoader
 from mmdet_stable.datasets.loading import explained
 from mmdet_stable.engine.safe_loading import find_weights
+from mmdet_stable.engine.unknown_settings import settings_named
 from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operating_point
 from mmdet_stable.utils.checkpoint import check_state_dict_fits
 from mmdet_stable.utils.quiet import ignore_meshgrid_advice
@@ -65,7 +66,7 @@ def load(
         cfg_options: settings of the config to change, by dotted key.
 
     Raises:
-        ValueError: for an unknown name or device, or weights that do not fit the model.
+        ValueError: for an unknown name, device or setting, or weights that do not fit the model.
         FileNotFoundError: where there is no checkpoint.
     """
     return build_detector(find_model(model, checkpoint), device, cfg_options)
@@ -80,7 +81,8 @@ def build_detector(
     ignore_meshgrid_advice()
     import_custom(files.config)
     files.config.merge_from_dict(dict(cfg_options or {}))
-    inferencer = Inferencer(files.config, weights=files.checkpoint, device=device, show_progress=False)
+    with settings_named(files.config):
+        inferencer = Inferencer(files.config, weights=files.checkpoint, device=device, show_progress=False)
     return Detector(inferencer, None if '://' in files.checkpoint else kept_operating_point(Path(files.checkpoint)))
 
 
