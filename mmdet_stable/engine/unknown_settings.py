@@ -1,4 +1,4 @@
-"""Settings that a component does not take: named by their key of the config, with the nearest one that it takes.
+"""Settings that a component does not take, and components that nobody knows: named by their key of the config.
 
 Python's own error says the name alone, and of the class the one that lies deepest: ``DetectionTransformer.__init__()
 got an unexpected keyword argument 'num_querys'``.
@@ -15,28 +15,46 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
+UNREGISTERED = re.compile(r'(\S+) is not in the \S+ registry')
 SIMILAR = 0.6  # difflib's ratio from which a name is suggested
 
 
 class UnknownSettingError(ValueError):
-    """A setting that the component in its place does not take."""
+    """A setting that the component in its place does not take, or a component that is not registered."""
 
 
 @contextmanager
 def settings_named(cfg: Config) -> Iterator[None]:
-    """While components are built from a config, name the settings that they do not take.
+    """While components are built from a config, name the settings that they do not take, and unknown components.
 
     Raises:
-        UnknownSettingError: in place of Python's ``TypeError``, where the config has such a setting.
+        UnknownSettingError: in place of Python's ``TypeError`` and mmengine's ``KeyError``, where the config has what
+            they speak of.
     """
     try:
         yield
-    except TypeError as error:
-        found = UNEXPECTED.search(str(error))
-        problems = unknown_settings(cfg, found[1]) if found else []
+    except (TypeError, KeyError) as error:
+        said = str(error.args[0]) if error.args else ''
+        argument, component = UNEXPECTED.search(said), UNREGISTERED.match(said)
+        problems = unknown_settings(cfg, argument[1]) if argument else []
+        problems += unknown_components(cfg, component[1]) if component else []
         if not problems:
             raise
         raise UnknownSettingError('\n'.join(problems)) from error
+
+
+def unknown_components(cfg: Config, name: str) -> List[str]:
+    """Where a config asks for a component of this name, in words."""
+    known = [entry for one in vars(registry).values() if isinstance(one, Registry) for entry in one.module_dict]
+    near = get_close_matches(name, known, 1, SIMILAR)
+    hint = f'did you mean {near[0]}? ' if near else ''
+    remedy = 'Correct it, or name the module that registers it in custom_imports'
+    holders = _holders(cfg.to_dict(), 'type')
+    return [
+        f'{key}={name}: no such component is registered; {hint}{remedy}'
+        for key, node in holders
+        if node['type'] == name
+    ]
 
 
 def unknown_settings(cfg: Config, name: str) -> List[str]:

@@ -59,14 +59,32 @@ def test_of_other_components(key, expected, digits):
     assert found.startswith(f'{key}=1: ') and expected in found
 
 
+@pytest.mark.parametrize(
+    'key,expected',
+    [
+        ('model.type', 'model.type=StableDINOO: no such component is registered; did you mean StableDINO? Correct it'),
+        ('model.neck.type', 'model.neck.type=StableDINOO: no such component is registered; did you mean StableDINO'),
+    ],
+)
+def test_components_that_are_not_registered(key, expected, digits):
+    cfg = changed(digits, key, 'StableDINOO')
+    with pytest.raises(UnknownSettingError) as caught, settings_named(cfg):
+        MODELS.build(cfg.model)
+    assert str(caught.value).startswith(expected)
+
+
 def test_settings_of_the_same_name_that_are_taken_are_not_blamed(digits):
     cfg = changed(digits, 'model.num_classes', 3)
     assert [line.split('=')[0] for line in unknown_settings(cfg, 'num_classes')] == ['model.num_classes']
 
 
 def test_errors_of_other_causes_stay_what_they_are(digits):
-    for error in (TypeError("f() got an unexpected keyword argument 'elsewhere'"), TypeError('no number')):
-        with pytest.raises(TypeError) as caught, settings_named(digits):
+    for error in (
+        TypeError("f() got an unexpected keyword argument 'elsewhere'"),
+        TypeError('no number'),
+        KeyError('a'),
+    ):
+        with pytest.raises(type(error)) as caught, settings_named(digits):
             raise error
         assert caught.value is error
 
