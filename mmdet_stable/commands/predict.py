@@ -11,7 +11,7 @@ from mmdet_stable.inference.cli import add_model_arguments, detector_of
 from mmdet_stable.inference.coco_results import CocoResults
 from mmdet_stable.inference.detector import Detector, Outcome
 from mmdet_stable.inference.drawings import Drawings
-from mmdet_stable.utils.arguments import at_least, fraction
+from mmdet_stable.utils.arguments import at_least, below_one, fraction
 from mmdet_stable.utils.files import check_writable
 
 HELP = 'detect in pictures, folders, videos and URLs'
@@ -41,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--overlap',
-        type=fraction,
+        type=below_one,
         default=0.2,
         metavar='PART',
-        help='of neighbouring slices, as part of their size, 0 to 1; default: 0.2',
+        help='of neighbouring slices, as part of their size, 0 on and below 1; default: 0.2',
     )
     parser.add_argument('--no-drawings', action='store_true', help='write no pictures')
 
@@ -69,7 +69,7 @@ class Prediction:
             self.score_threshold = point.score_threshold if point else THRESHOLD
 
     def run(self) -> int:
-        """All pictures; the COCO file is written even where the work is interrupted."""
+        """All pictures; the COCO file is written even where the work is interrupted, unless nothing is done."""
         args, start, complete = self.args, time.perf_counter(), False
         check_writable(args.out, 'folder', '--out')
         stream = self.detector.stream(args.pictures, args.batch_size, self.score_threshold, args.slice, args.overlap)
@@ -79,7 +79,8 @@ class Prediction:
                     self._take(outcome, drawings)
             complete = True
         finally:
-            self.results.write(args.out / 'predictions.json', complete)
+            if complete or self.results.images:  # else earlier results would be lost for nothing
+                self.results.write(args.out / 'predictions.json', complete)
         self._summarise(time.perf_counter() - start)
         return 1 if self.bad else 0
 

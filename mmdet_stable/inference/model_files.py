@@ -60,10 +60,20 @@ def find_model(model: Model, checkpoint: Union[str, Path, None] = None) -> Model
         return ModelFiles(_config_beside(path), given, found=True)
     if path.is_file():
         _check_is_config(path)
-        return ModelFiles(Config.fromfile(path), given or _missing_checkpoint(name))
+        return ModelFiles(_config_of_a_model(path), given or _missing_checkpoint(name))
     if '::' in name:
         return _of_a_package(name, given)
     return ModelFiles(Config.fromfile(_by_name(name)), given or _missing_checkpoint(name))
+
+
+def _config_of_a_model(path: Path) -> Config:
+    try:
+        config = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f'{path} is no config, as it is no Python: line {error.lineno}: {error.msg}') from error
+    if 'model' not in config:
+        raise ValueError(f'{path}: has no "model"; give the config of a detector, not a part of one')
+    return config
 
 
 def _check_is_config(path: Path) -> None:
@@ -78,6 +88,8 @@ def _check_is_config(path: Path) -> None:
 
 def _of_a_package(name: str, checkpoint: Optional[str]) -> ModelFiles:
     """A config as ``'mmdet::...'``, with the weights that its package publishes for it, where none are given."""
+    if '/' not in name.partition('::')[2]:
+        raise ValueError(f'{name}: write it like mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py, with folder and file')
     try:
         config = get_config(name, pretrained=checkpoint is None)
     except AssertionError:  # mmengine's, where the package publishes none
