@@ -15,11 +15,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         SystemExit: of status 2 for wrong usage, after a help 0.
     """
     words = sys.argv[1:] if argv is None else list(argv)
-    parser = argparse.ArgumentParser(prog='python -m mmdet_stable', description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog='python -m mmdet_stable',
+        description='Trains, uses, evaluates and exports detectors.',
+        epilog='`python -m mmdet_stable COMMAND --help` explains one of them',
+    )
     subparsers = parser.add_subparsers(required=True, metavar='COMMAND')
     parsers: Dict[str, argparse.ArgumentParser] = {}
     for name, command in COMMANDS.items():
-        parsers[name] = subparsers.add_parser(name, help=command.HELP, description=command.__doc__)
+        description = (command.__doc__ or '').replace('``', '`')
+        parsers[name] = subparsers.add_parser(name, help=command.HELP, description=description)
         command.add_arguments(parsers[name])
     if not words or words[0] not in COMMANDS:
         parser.parse_args(words)  # which ends with help, or says what is wrong

@@ -102,7 +102,7 @@ def test_help(command, capsys):
         (['predict', 'MODEL'], 'the following arguments are required: PICTURE'),
         (['predict', 'MODEL', 'a.jpg', '--batch-size', '0'], '--batch-size: 0 is no whole number from 1 on'),
         (['predict', 'MODEL', 'a.jpg', '--score-threshold', '30'], 'threshold: 30 is no number from 0 to 1'),
-        (['predict', 'MODEL', 'a.jpg', '--overlap', 'half'], '--overlap: half is no number from 0 to 1'),
+        (['predict', 'MODEL', 'a.jpg', '--overlap', 'half'], '--overlap: half is no number from 0 on'),
         (['evaluate', 'MODEL', '--batch-size', '1.5'], '--batch-size: 1.5 is no whole number from 1 on'),
         (['train', 'DATA', '--epochs', '0'], '--epochs: 0 is no whole number from 1 on'),
         (['train', 'DATA', '--image-size', '32'], '--image-size: 32 is no whole number from 64 on'),
@@ -110,6 +110,12 @@ def test_help(command, capsys):
         (['export', 'MODEL', '-o', 'x', '--opset', '17'], '--opset: 17 is no whole number from 18 on'),
         (['export', 'MODEL', '-o', 'x', '--nms', '3'], '--nms: 3 is no number from 0 to 1'),
         (['export', 'MODEL', 'a.pth', '-o', 'x', '--checkpoint', 'b.pth'], 'give the checkpoint once'),
+        (['predict', 'MODEL', 'a.jpg', '--overlap', '1'], '--overlap: 1 is no number from 0 on and below 1'),
+        (
+            ['evaluate', '--cfg-options', 'model.x=1', 'MODEL'],
+            '--cfg-options: MODEL is no KEY=VALUE; other',
+        ),
+        (['train', 'DATA', '--cfg-options', 'a=[1,(2]'], '--cfg-options: Imbalanced brackets'),
         (['convert'], 'give the file to convert and the file to write, or --check'),
     ],
 )

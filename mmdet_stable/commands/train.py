@@ -8,9 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
-from mmdet_stable.utils.arguments import at_least, positive
+from mmdet_stable.utils.arguments import SettingsAction, at_least, positive
 from mmdet_stable.utils.trust import add_trust, require_trust
 
 HELP = 'train a detector on a folder of images'
@@ -94,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=SettingsAction,
         metavar='KEY=VALUE',
         help='settings of the config to change, for this call',
     )

@@ -3,9 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
-
-from mmdet_stable.utils.arguments import at_least
+from mmdet_stable.utils.arguments import SettingsAction, at_least
 from mmdet_stable.utils.trust import add_trust, require_trust
 
 from .detector import Detector, build_detector
@@ -17,8 +15,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'model',
         metavar='MODEL',
-        help='a work dir, a checkpoint beside its config, the name of published weights (the command `weights` lists '
-        'them), mmdet::..., or, with --checkpoint, a config or its name',
+        help='a work dir; a checkpoint beside its config; the name of published weights, which the command `weights` '
+        'lists; a config of mmdet as mmdet::...; or any other config, by file or name, with --checkpoint',
     )
     parser.add_argument(
         '--checkpoint',
@@ -27,7 +25,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         'other MODEL',
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the config to change'
+        '--cfg-options',
+        nargs='+',
+        action=SettingsAction,
+        metavar='KEY=VALUE',
+        help='settings of the config to change, such as model.test_cfg.max_per_img=50',
     )
     add_trust(parser)
 

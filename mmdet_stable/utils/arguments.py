@@ -2,7 +2,28 @@
 
 import argparse
 import math
-from typing import Callable
+from typing import Any, Callable, Optional, Sequence, Union
+
+from mmengine.config import DictAction
+
+
+class SettingsAction(DictAction):
+    """mmengine's, for ``KEY=VALUE``; what is not written like that is wrong usage."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Union[str, Sequence[Any], None],
+        option_string: Optional[str] = None,
+    ) -> None:
+        for text in [values] if isinstance(values, str) else values or ():
+            if '=' not in str(text):
+                raise argparse.ArgumentError(self, f'{text} is no KEY=VALUE; other arguments go before {option_string}')
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:  # mmengine's, for brackets that are not closed
+            raise argparse.ArgumentError(self, str(error)) from error
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -21,6 +42,14 @@ def fraction(text: str) -> float:
     value = _number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f'{text} is no number from 0 to 1')
+    return value
+
+
+def below_one(text: str) -> float:
+    """Takes numbers from 0 on that are below 1."""
+    value = _number(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is no number from 0 on and below 1')
     return value
 
 

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
-from mmengine.config import DictAction
-
+from mmdet_stable.utils.arguments import SettingsAction
 from mmdet_stable.utils.user_errors import run_command
 
 from .conversion import PUBLISHERS, convert
@@ -15,16 +14,41 @@ from .parity import DEFAULT_FOLDER, check_files
 
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``convert``; :func:`run_convert` takes them."""
-    parser.add_argument('source', nargs='?', help='published weights, a file or a name, or a checkpoint of ours')
-    parser.add_argument(
-        'config', nargs='?', help='config to start from; default: the one that fits the weights. Not with --to'
+    parser.usage = (
+        '%(prog)s [options] SOURCE [CONFIG] OUT\n       %(prog)s [options] SOURCE OUT --to PUBLISHER\n'
+        '       %(prog)s [options] [SOURCE [CONFIG]] --check [NPZ ...]'
     )
-    parser.add_argument('out', nargs='?', type=Path, help='checkpoint to write; its config goes beside it')
-    parser.add_argument('--to', choices=PUBLISHERS, help="write that publisher's names, instead of ours")
-    parser.add_argument('--ema', action='store_true', help='take the moving average of the weights')
-    parser.add_argument('--dc5', action='store_true', default=None, help='the last stage of the backbone is dilated')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the written config'
+        'source', nargs='?', metavar='SOURCE', help='published weights, a file or a name, or a checkpoint of ours'
+    )
+    parser.add_argument(
+        'config',
+        nargs='?',
+        metavar='CONFIG',
+        help='config to start from; default: the one that fits the weights. Not with --to',
+    )
+    parser.add_argument(
+        'out', nargs='?', type=Path, metavar='OUT', help='checkpoint to write; its config goes beside it'
+    )
+    parser.add_argument(
+        '--to',
+        choices=PUBLISHERS,
+        metavar='PUBLISHER',
+        help=f"write that publisher's names, instead of ours: {', '.join(PUBLISHERS)}",
+    )
+    parser.add_argument('--ema', action='store_true', help='take the moving average of the weights')
+    parser.add_argument(
+        '--dc5',
+        action='store_true',
+        default=None,
+        help='the last stage of the backbone is dilated, which weights do not show',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=SettingsAction,
+        metavar='KEY=VALUE',
+        help='settings of the written config to change',
     )
     parser.add_argument(
         '--check',
