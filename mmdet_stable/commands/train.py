@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--epochs',
         type=at_least(1),
         metavar='N',
-        help='default: 12 to 50, by the number of images; not with --time',
+        help='how often all images are seen; default: 12 to 50, by their number; not with --time',
     )
     parser.add_argument(
         '--lr',
