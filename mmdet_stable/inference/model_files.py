@@ -12,7 +12,7 @@ from mmdet_stable.shipped import config as shipped_config
 from mmdet_stable.shipped import shipped_configs
 from mmdet_stable.utils.saved_config import read_saved_config
 from mmdet_stable.utils.work_dir import best_checkpoint, latest_checkpoint
-from mmdet_stable.weights.named import fetch, named_weights
+from mmdet_stable.weights.named import PREFIX, fetch, named_weights
 
 CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')  # that mmengine reads
 Model = Union[str, Path, Config]
@@ -37,7 +37,7 @@ def find_model(model: Model, checkpoint: Union[str, Path, None] = None) -> Model
     Args:
         model: a config, its file, the name of one of this package's, or ``'mmdet::...'``; a work dir, of which the
             best, otherwise the last whole checkpoint is taken; a checkpoint, beside which its config lies; or the name
-            of published weights, which are downloaded and converted.
+            of published weights, also as ``'published://NAME'``, which are downloaded and converted.
         checkpoint: a file, a URL, or ``'published://NAME'``; it replaces the one that would be taken.
 
     Raises:
@@ -48,19 +48,32 @@ def find_model(model: Model, checkpoint: Union[str, Path, None] = None) -> Model
     if isinstance(model, Config):
         return ModelFiles(model, given or _missing_checkpoint('the config'))
     name, path = str(model), Path(model).expanduser()
+    if name.startswith(PREFIX) or (name in named_weights() and not path.exists()):
+        kept = fetch(name.removeprefix(PREFIX))
+        return ModelFiles(Config.fromfile(kept.config), given or str(kept.checkpoint))
+    if '://' in name:
+        raise ValueError(f'{name}: a URL tells no config; give the config as MODEL, and the URL as --checkpoint')
     if path.is_dir():
         return ModelFiles(_saved_config(path), given or _checkpoint_of(path), found=True)
-    if path.suffix == '.pth' and given is None:
-        return ModelFiles(_config_beside(path), _existing(str(path)), found=True)
-    if path.is_file() and path.suffix != '.pth':
+    if path.suffix == '.pth':
+        given = given or _existing(str(path))
+        return ModelFiles(_config_beside(path), given, found=True)
+    if path.is_file():
         _check_is_config(path)
-        return ModelFiles(Config.fromfile(path), given or _missing_checkpoint(name))
-    if name in named_weights():
-        kept = fetch(name)
-        return ModelFiles(Config.fromfile(kept.config), given or str(kept.checkpoint))
+        return ModelFiles(_config_of_a_model(path), given or _missing_checkpoint(name))
     if '::' in name:
         return _of_a_package(name, given)
     return ModelFiles(Config.fromfile(_by_name(name)), given or _missing_checkpoint(name))
+
+
+def _config_of_a_model(path: Path) -> Config:
+    try:
+        config = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f'{path} is no config, as it is no Python: line {error.lineno}: {error.msg}') from error
+    if 'model' not in config:
+        raise ValueError(f'{path}: has no "model"; give the config of a detector, not a part of one')
+    return config
 
 
 def _check_is_config(path: Path) -> None:
@@ -75,6 +88,8 @@ def _check_is_config(path: Path) -> None:
 
 def _of_a_package(name: str, checkpoint: Optional[str]) -> ModelFiles:
     """A config as ``'mmdet::...'``, with the weights that its package publishes for it, where none are given."""
+    if '/' not in name.partition('::')[2]:
+        raise ValueError(f'{name}: write it like mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py, with folder and file')
     try:
         config = get_config(name, pretrained=checkpoint is None)
     except AssertionError:  # mmengine's, where the package publishes none
