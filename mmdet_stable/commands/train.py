@@ -70,9 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--weights',
-        metavar='NAME|FILE',
-        help='detector to fine-tune: published, by name (the command `weights` lists them), or a checkpoint beside its '
-        'config',
+        metavar='NAME|PATH',
+        help='detector to fine-tune: published, by name (the command `weights` lists them), a work dir, or a '
+        'checkpoint beside its config',
     )
     parser.add_argument('--average', choices=['ema', 'swa', 'none'], help='average of weights to keep; default: none')
     parser.add_argument(
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     """Train, and report."""
     from mmdet_stable.training import train  # needs all of mmdet, and matplotlib
 
-    if args.weights and Path(args.weights).expanduser().is_file():
+    if args.weights and Path(args.weights).expanduser().exists():
         require_trust([Path(args.weights)], args.trust)  # the config beside it is run
     try:
         train(args.data, **{name: getattr(args, name) for name in OPTIONS})

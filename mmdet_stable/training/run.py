@@ -21,7 +21,7 @@ from mmdet_stable.evaluation.operating_point import keep_operating_point
 from mmdet_stable.evaluation.run_log import RunLog
 from mmdet_stable.utils.files import write_whole
 from mmdet_stable.utils.quiet import quiet
-from mmdet_stable.utils.work_dir import best_checkpoint, latest_checkpoint
+from mmdet_stable.utils.work_dir import checkpoint_of
 from mmdet_stable.visualization.report import write_report
 from mmdet_stable.visualization.samples import plot_samples
 from mmdet_stable.weights import has_efficientnet_lite
@@ -88,7 +88,8 @@ def train(
         lr: learning rate; a pretrained backbone has a tenth of it.
         workers: processes that load images; 0 for none beside this one.
         backbone: a name of :data:`mmdet_stable.training.backbones.BACKBONES`, or ``'timm:NAME'``.
-        weights: published weights by name, or a checkpoint with its config beside it; they decide the model.
+        weights: published weights by name, a work dir, or a checkpoint with its config beside it; they decide the
+            model.
         average: of weights, which is then validated and kept: ``'ema'``, an exponential moving average over a tenth
             of the steps, ``'swa'``, the mean over the last third of the epochs, or ``'none'``, the default.
         patience: after so many validations without a better AP, the learning rate drops; after as many more, training
@@ -263,9 +264,7 @@ def run(cfg: Config, config: Path) -> Trained:
     device = next(runner.model.parameters()).device.type
     work_dir = Path(cfg.work_dir)
     log = RunLog(work_dir, work_dir / config.name)
-    chosen = best_checkpoint(work_dir) or latest_checkpoint(work_dir)
-    assert chosen is not None  # as the training has just written one
-    checkpoint = Path(chosen)
+    checkpoint = Path(checkpoint_of(work_dir))
     report = work_dir / 'report.html'
     say('', 'evaluating for the report ...')
     written = write_report([work_dir], report, device, best=True)
