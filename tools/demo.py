@@ -11,13 +11,14 @@ from typing import List
 import cv2
 import numpy as np
 from mmdet.apis import DetInferencer
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 
 from mmdet_stable import config
 from mmdet_stable.datasets import write_digit_scenes
 from mmdet_stable.engine.console import build_runner
 from mmdet_stable.engine.launch import check_training, check_work_dir, only_training, resume
+from mmdet_stable.utils.arguments import SettingsAction
 from mmdet_stable.utils.work_dir import latest_checkpoint
 from mmdet_stable.visualization.report import write_report
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument('--num-train', type=int, default=1000, help='training scenes')
     parser.add_argument('--num-val', type=int, default=200, help='held-out scenes, of other digits')
     parser.add_argument('--masks', action='store_true', help='train Stable-MaskDINO, and draw masks')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, default={}, metavar='KEY=VALUE')
     args = parser.parse_args()
 
     data_root = write_digit_scenes(args.data_root, args.num_train, args.num_val)

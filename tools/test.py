@@ -9,7 +9,7 @@ from mmdet.evaluation import DumpDetResults
 from mmdet_stable.engine.config_checks import check_model
 from mmdet_stable.engine.console import build_runner
 from mmdet_stable.engine.launch import argument_parser, check_annotation_files, ends_process_group, load_config
-from mmdet_stable.engine.unknown_settings import UnknownSettingError
+from mmdet_stable.utils.unknown_settings import UnknownSettingError
 from mmdet_stable.utils.user_errors import without_traceback
 
 

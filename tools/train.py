@@ -13,7 +13,7 @@ from mmdet_stable.engine.launch import (
     only_training,
     resume,
 )
-from mmdet_stable.engine.unknown_settings import UnknownSettingError
+from mmdet_stable.utils.unknown_settings import UnknownSettingError
 from mmdet_stable.utils.user_errors import without_traceback
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import List, Tuple
 
@@ -35,14 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print and write; 1 for mistakes of the user."""
-    try:
-        detector = detector_of(args)
-        annotations, folder = data_of(args.data, detector.config)
-        scores = evaluate(detector, annotations, folder, args.batch_size, args.out)
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+    """Evaluate, print and write."""
+    detector = detector_of(args)
+    annotations, folder = data_of(args.data, detector.config)
+    scores = evaluate(detector, annotations, folder, args.batch_size, args.out)
     for kind, of_kind in scores.items():
         print(table(kind, of_kind))
     print(f'written: numbers.json, predictions.json and reliability.png in {args.out}')

@@ -15,8 +15,8 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmdet_stable.engine.unknown_settings import settings_named
 from mmdet_stable.utils.quiet import ignore_meshgrid_advice, quiet
+from mmdet_stable.utils.unknown_settings import settings_named
 
 # What is shown of the set-up: where weights come from, and a learning rate that is not the config's.
 ESSENTIAL = re.compile(r'Load checkpoint from|resumed epoch|LR is set based on|downloading')

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Callable, Iterator, Sequence, Tuple, Union
 
 import torch.distributed.nn  # before there is a group, see ends_process_group
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 
 from mmdet_stable.datasets.coco_checks import unreadable
 from mmdet_stable.engine.config_checks import check_keys, check_model
 from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.lock import lock_holder, locked
+from mmdet_stable.utils.arguments import SettingsAction
 from mmdet_stable.utils.files import check_writable
 from mmdet_stable.utils.launchers import is_first_process
 from mmdet_stable.utils.work_dir import latest_checkpoint
@@ -33,7 +34,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=SettingsAction,
         metavar='KEY=VALUE',
         help='override settings of the config, e.g. train_dataloader.batch_size=4 model.test_cfg.nms=None',
     )

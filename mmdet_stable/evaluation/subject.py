@@ -13,6 +13,7 @@ from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
 
 from mmdet_stable.utils.checkpoint import weights_for
 from mmdet_stable.utils.quiet import quiet
+from mmdet_stable.utils.unknown_settings import settings_named
 
 
 class Subject(NamedTuple):
@@ -43,7 +44,8 @@ def load_subject(name: str, cfg: Config, checkpoint: Union[str, Path], device: s
         ValueError: for weights of another model, of which mmdet only warns for its own detectors.
     """
     register_all_modules()
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    with settings_named(cfg):
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
     loaded = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu', logger='silent')
     load_state_dict(model, weights_for(model, loaded))
     model.to(device).eval()

@@ -18,10 +18,10 @@ from torch import nn
 
 from mmdet_stable.datasets import NamingInferencerLoader
 from mmdet_stable.datasets.loading import explained
-from mmdet_stable.engine.unknown_settings import settings_named
 from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operating_point
 from mmdet_stable.utils.checkpoint import weights_for
 from mmdet_stable.utils.quiet import ignore_meshgrid_advice
+from mmdet_stable.utils.unknown_settings import settings_named
 from mmdet_stable.visualization.fonts import sans_serif_for
 
 from .model_files import Model, ModelFiles, find_model, import_custom

@@ -17,8 +17,8 @@ from mmengine.runner import Runner, set_random_seed
 from torch.utils.data import DataLoader
 
 from mmdet_stable.engine.hooks.dataset_check_hook import name_images_in_errors
-from mmdet_stable.engine.unknown_settings import settings_named
 from mmdet_stable.utils.quiet import ignore_meshgrid_advice, quiet
+from mmdet_stable.utils.unknown_settings import settings_named
 
 UNITS = dict(s=1, m=60, h=3600, d=86400)
 STEPS = (3, 12)  # that are measured, at least and at most, after one that is not

@@ -21,6 +21,7 @@ from mmdet_stable.evaluation.operating_point import keep_operating_point
 from mmdet_stable.evaluation.run_log import RunLog
 from mmdet_stable.utils.files import write_whole
 from mmdet_stable.utils.quiet import quiet
+from mmdet_stable.utils.unknown_settings import settings_named
 from mmdet_stable.utils.work_dir import checkpoint_of
 from mmdet_stable.visualization.report import write_report
 from mmdet_stable.visualization.samples import plot_samples
@@ -29,7 +30,7 @@ from mmdet_stable.weights import has_efficientnet_lite
 from .config_file import VALIDATIONS, config_text, existing_config, own_path, starting_point
 from .hardware import Hardware, this_machine
 from .measure import SLOW, Pace, image_side_for, measure, parse_duration, readable
-from .plan import Plan, PlanError, Wishes, make_plan
+from .plan import Plan, PlanError, Wishes, check_wishes, make_plan
 
 NUM_SAMPLES = 12
 Source = Union[str, Path]
@@ -129,6 +130,7 @@ def train(
         raise FileNotFoundError(f'{folder} has no training to resume: {own_path(folder)} does not exist')
     if not resume and config is not None and any(folder.glob('*.pth')):
         raise FileExistsError(f'{folder} has a training; resume it, or choose another work_dir')
+    check_wishes(wishes)
     seconds = parse_duration(time) if time else None
     if seconds is not None and epochs is not None:
         raise PlanError(f'time={time} decides the number of epochs; leave out epochs={epochs}')
@@ -185,7 +187,8 @@ def prepare(
     cfg = read_config(path, cfg_options)
     check_training(cfg)
     samples = path.with_name('samples.jpg')
-    save_samples(cfg, seed, samples)
+    with settings_named(cfg):
+        save_samples(cfg, seed, samples)
     say(f'  training samples: {samples}')
     if seconds is not None or hardware.is_cpu:
         pace = measure(cfg)

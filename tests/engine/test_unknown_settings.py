@@ -7,9 +7,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmdet_stable.engine.console import build_runner
-from mmdet_stable.engine.unknown_settings import UnknownSettingError, arguments_of, settings_named, unknown_settings
 from mmdet_stable.models.detectors import StableDINO
 from mmdet_stable.training.measure import measure
+from mmdet_stable.utils.unknown_settings import UnknownSettingError, arguments_of, settings_named, unknown_settings
 from tests.tools.command_line import CONFIG, run
 
 

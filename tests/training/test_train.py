@@ -218,6 +218,11 @@ def test_weights_of_a_work_dir(trained, scenes, tmp_path):
         (['{data}', '--weights', '{data}/annotations/instances_train.json', '--trust'], 'is needed to know the model'),
         (['{data}', '--backbone', 'vgg'], 'backbone=vgg: backbones are'),
         (['{data}', '--cfg-options', 'work_dir=w'], 'cfg_options: leave out work_dir'),
+        (
+            ['{data}', '--cfg-options', 'train_dataloader.dataset.nonsense=1'],
+            'dataset.nonsense=1: CocoDataset does not',
+        ),
+        (['nowhere', '--layer-decay', '2'], 'layer_decay=2'),
     ],
 )
 def test_what_does_not_work_out(arguments, problem, scenes, tmp_path, capsys):

@@ -18,12 +18,13 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from sweep import Job, check_settings, job_config, run
 from terminaltables import AsciiTable, GithubFlavoredMarkdownTable
 
 from mmdet_stable.evaluation import METRICS, Row, RunLog, find_runs, load_manifest, published_gain, spread
 from mmdet_stable.evaluation.comparison import Result, compare, decisive_differences, mean, points, signed
+from mmdet_stable.utils.arguments import SettingsAction
 from mmdet_stable.utils.children import INTERRUPTED, stoppable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +75,9 @@ def parse_args() -> argparse.Namespace:
     group.add_argument('--seeds', nargs='+', type=int, default=[60])
     group.add_argument('--gpus', type=int, default=0, metavar='N', help='train with tools/dist_train.sh on N GPUs')
     group.add_argument('--overlay', type=Path, help='config whose own settings, without its _base_, go over each row')
-    group.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='as in tools/train.py')
+    group.add_argument(
+        '--cfg-options', nargs='+', action=SettingsAction, metavar='KEY=VALUE', help='as in tools/train.py'
+    )
     args = parser.parse_intermixed_args()
     if not (args.list or args.run or args.work_dirs):
         parser.error('give work dirs, --list or --run')

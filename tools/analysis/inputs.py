@@ -7,10 +7,11 @@ from typing import Callable, List, Optional, Tuple
 
 import mmcv
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 
 from mmdet_stable.evaluation import RunLog, Subject, find_runs, load_subject
+from mmdet_stable.utils.arguments import SettingsAction
 from mmdet_stable.utils.trust import add_trust, require_trust
 from mmdet_stable.utils.user_errors import without_traceback
 from mmdet_stable.utils.work_dir import latest_checkpoint
@@ -29,7 +30,7 @@ def argument_parser(description: str, picture: str) -> argparse.ArgumentParser:
         help='a model by its files, besides those in work dirs; may be repeated',
     )
     parser.add_argument('--names', nargs='+', help='what to call the models; default: names of their configs')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for all models')
+    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, metavar='KEY=VALUE', help='for all models')
     add_trust(parser)
     parser.add_argument('--device', default=get_device())
     add_out(parser, picture, 'the picture; its numbers go beside it as CSV')
