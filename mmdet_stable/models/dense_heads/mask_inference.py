@@ -4,7 +4,6 @@ import inspect
 from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
-from mmcv.ops import batched_nms
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import ConfigType
@@ -13,6 +12,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmdet_stable.models.layers.mask_boxes import masks_to_xyxy
+
+from .nms import nms_results
 
 MASKS_AT_A_TIME = 16
 Size = Tuple[int, int]
@@ -185,11 +186,10 @@ class MaskInference:
             if not self.focus_on_box:
                 inside = (logits.sigmoid_() * masks[part]).sum((1, 2))
                 scores[part] *= inside / (masks[part].sum((1, 2)) + 1e-6)
-        labels = inds % self.num_classes
-        keep = scores.argsort(descending=True)
+        found = InstanceData(scores=scores, labels=inds % self.num_classes, bboxes=boxes, masks=masks)
         if self.nms is not None:
-            keep = batched_nms(boxes, scores, labels, dict(self.nms))[1]
-        return InstanceData(scores=scores[keep], labels=labels[keep], bboxes=boxes[keep], masks=masks[keep])
+            return nms_results(found, self.nms)
+        return found[scores.argsort(descending=True)]
 
     def panoptic(self, predictions: ImagePredictions) -> Tuple[Tensor, List[Segment]]:
         """A map (H, W) int32 of segment numbers, 0 for none, and the segments, numbered from 1."""
