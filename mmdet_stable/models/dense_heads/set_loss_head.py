@@ -40,7 +40,7 @@ class SetLossHead(DETRHead):
             ``check_head``.
     """
 
-    class_agnostic_encoder = True
+    class_agnostic_encoder = True  # whether proposals are supervised, and ranked by the detector, as class 0
     takes_softmax = False
     test_cfg_keys: FrozenSet[str] = frozenset({'max_per_img', 'nms'})
     default_sigmoid_eps = 1e-5

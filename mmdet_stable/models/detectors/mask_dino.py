@@ -53,7 +53,7 @@ class MaskDINO(DeformableDetector):
     """
 
     head_type = MaskDINOHead
-    class_agnostic_encoder = False
+    unfed_heads = ()
     first_boxes: FirstBoxes = staticmethod(initial_boxes)  # where the decoder starts; an export records it
     neck: Any
 
