@@ -77,6 +77,12 @@ class StableDetector(DetectionTransformer):
             f'subclass of it{unfed}; those of mmdet_stable are listed in docs/mixing.md'
         )
 
+    def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor, ...]:
+        """The neck's features of images (B, 3, H, W), in the weights' precision: mmdet's preprocessor makes images
+        of float32."""
+        features: Tuple[Tensor, ...] = super().extract_feat(batch_inputs.to(next(self.parameters()).dtype))
+        return features
+
     @property
     def coders(self) -> Tuple[Any, Any]:
         """Encoder and decoder."""

@@ -15,6 +15,7 @@ from mmdet_stable.models.layers import (
     FirstBoxes,
     LevelSizes,
     PixelDecoderOutputs,
+    at_least_float32,
     initial_boxes,
     level_sizes,
     level_starts,
@@ -165,7 +166,7 @@ class MaskDINO(DeformableDetector):
         else:
             learned = self.query_feat.weight, self.query_embed.weight
             query, boxes_unact = (weight.expand(memory.shape[0], -1, -1) for weight in learned)
-        return dict(query=query, reference_points=boxes_unact.sigmoid(), memory=memory), head_inputs
+        return dict(query=query, reference_points=at_least_float32(boxes_unact).sigmoid(), memory=memory), head_inputs
 
     def forward_decoder(self, query: Tensor, **inputs: Any) -> Dict[str, Any]:
         """As in :class:`DeformableDetector`, and in training also the content of the queries before the decoder."""
