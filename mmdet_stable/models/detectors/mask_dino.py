@@ -89,10 +89,8 @@ class MaskDINO(DeformableDetector):
         self.init_queries()
 
     def init_queries(self) -> None:
-        if self.as_two_stage:
-            self.memory_trans_fc = nn.Linear(self.embed_dims, self.embed_dims)
-            self.memory_trans_norm = nn.LayerNorm(self.embed_dims)
-        else:
+        self.init_proposals()
+        if not self.as_two_stage:
             self.query_feat = nn.Embedding(self.num_queries, self.embed_dims)
             self.query_embed = nn.Embedding(self.num_queries, 4)
 
