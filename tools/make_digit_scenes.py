@@ -4,9 +4,9 @@ python tools/make_digit_scenes.py data/digit_scenes
 """
 
 import argparse
-import sys
 
 from mmdet_stable.datasets import write_digit_scenes
+from mmdet_stable.utils.user_errors import without_traceback
 
 
 def main() -> None:
@@ -16,10 +16,8 @@ def main() -> None:
     parser.add_argument('--num-val', type=int, default=200, help='held-out scenes, of other digits')
     parser.add_argument('--seed', type=int, default=0, help='the same seed gives the same bytes')
     args = parser.parse_args()
-    try:
+    with without_traceback():
         print(write_digit_scenes(args.folder, args.num_train, args.num_val, args.seed))
-    except (ValueError, OSError, ImportError) as error:  # mistakes of the user, which need no traceback
-        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

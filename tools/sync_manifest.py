@@ -40,16 +40,16 @@ README = """# Configs
 
 `python tools/sync_manifest.py` writes this page from `manifest.yml`; edit that file, not this one.
 
-All AP values below are **published** ones, on COCO val2017: from the paper of
-[Stable-DINO](https://arxiv.org/abs/2304.04742) and, where a table is called dn, of
-[DN-DETR](https://arxiv.org/abs/2203.01305), where it is called mask-dino, of
+All AP values below are **published** ones, on COCO val2017. They are from the paper of
+[Stable-DINO](https://arxiv.org/abs/2304.04742), in tables called dn from that of
+[DN-DETR](https://arxiv.org/abs/2203.01305), and in tables called mask-dino from that of
 [MaskDINO](https://arxiv.org/abs/2206.02777). AP is that of boxes. We have trained none of these configs on COCO. An
-empty cell is not printed in the paper, or not legible in our copy of it. A gain is counted from the row named beside
-it.
+empty cell means that the paper does not print the value, or that our copy is not legible. A gain is relative to the
+row named beside it.
 
-A config is a small difference from its `_base_`. `manifest.yml` lists which settings differ, and a test compares. Rows
-of equal settings share one config. Files in `_base_/` are inherited like any other; what several models share stands
-there under names of its own, as mmengine lets only one base set `model`: `model = _base_.five_scales`.
+A config lists only what differs from its `_base_`. `manifest.yml` lists the same differences, and a test compares.
+Rows with equal settings share one config. Files in `_base_/` are inherited like any other; settings that several models
+share have their own names there, because mmengine lets only one base set `model`: `model = _base_.five_scales`.
 
 ## Reproduce the tables
 
@@ -63,10 +63,10 @@ python tools/analysis/ablation_table.py work_dirs --tables 7         # your resu
 python tools/analysis/ablation_table.py --run --tables 7 --gpus 8 --seeds 60 61   # all that is missing
 ```
 
-A sweep (`--run`) may be stopped and repeated at will. It finds what is done, also by hand, by mmengine's own logs under
-`--work-root`.
+You can stop and repeat a sweep (`--run`) at any time. It finds finished trainings, also those started by hand, by
+mmengine's logs under `--work-root`.
 
-The same can be done at a size for 2 cores, on digit scenes. An overlay makes the rows of its family as small as the
+You can do the same on 2 cores, with digit scenes. An overlay makes the rows of its family as small as the
 demo: `demo_digits.py` any row of Tables 2 and 6 to 9 with four scales and ResNet-50, `demo_digits_dn_detr.py` those of
 DN-DETR with ResNet-50, and `demo_digits_deformable.py` those of Table 5. `demo_digits_masks.py` is the small
 Stable-MaskDINO. These four configs belong to no table.
@@ -78,7 +78,7 @@ python tools/analysis/ablation_table.py --run --rows 6.1 6.2 6.3 6.6 6.7 \\
 python tools/benchmarks/convergence.py                               # AP against epochs, three seeds, table and plot
 ```
 
-[Benchmarks](../docs/benchmarks.md#does-stable-matching-help-at-small-scale) has what came out of both here.
+The [benchmarks](../docs/benchmarks.md#does-stable-matching-help-at-small-scale) have our results of both.
 """
 CITE = """## Cite
 

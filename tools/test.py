@@ -9,6 +9,8 @@ from mmdet.evaluation import DumpDetResults
 from mmdet_stable.engine.config_checks import check_model
 from mmdet_stable.engine.console import build_runner
 from mmdet_stable.engine.launch import argument_parser, check_annotation_files, ends_process_group, load_config
+from mmdet_stable.engine.unknown_settings import UnknownSettingError
+from mmdet_stable.utils.user_errors import without_traceback
 
 
 @ends_process_group
@@ -23,16 +25,18 @@ def main() -> None:
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out {args.out}: the file must end with .pkl or .pickle')
 
-    cfg = load_config(args)
-    check_model(cfg)
-    check_annotation_files(cfg, ['test_dataloader', 'test_evaluator'])
+    with without_traceback():
+        cfg = load_config(args)
+        check_model(cfg)
+        check_annotation_files(cfg, ['test_dataloader', 'test_evaluator'])
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)
-    runner = build_runner(cfg)
-    if args.out is not None:
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
-    runner.test()
+    with without_traceback((UnknownSettingError,)):  # other errors of components keep their traceback
+        runner = build_runner(cfg)
+        if args.out is not None:
+            runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -3,19 +3,18 @@
 python tools/train.py configs/stable_dino_r50_12e.py --cfg-options train_dataloader.batch_size=4
 """
 
-from mmdet_stable.engine.config_checks import check_model
 from mmdet_stable.engine.console import build_runner
-from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.launch import (
     argument_parser,
-    check_annotation_files,
-    check_precision,
+    check_training,
     check_work_dir,
     ends_process_group,
     load_config,
     only_training,
     resume,
 )
+from mmdet_stable.engine.unknown_settings import UnknownSettingError
+from mmdet_stable.utils.user_errors import without_traceback
 
 
 @ends_process_group
@@ -33,22 +32,19 @@ def main() -> None:
         help='continue from a checkpoint; without a value, from the latest in the work dir',
     )
     args = parser.parse_args()
-    cfg = load_config(args)
-    check_model(cfg)
-    check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
-
-    if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
-        cfg.auto_scale_lr.enable = True
-    check_precision(cfg)
-    check_work_dir(cfg.work_dir)
-    fetch_weights(cfg)
-
-    with only_training(cfg.work_dir, cfg.launcher):
+    with without_traceback():
+        cfg = load_config(args)
+        if args.amp:
+            cfg.optim_wrapper.type = 'AmpOptimWrapper'
+            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        if args.auto_scale_lr:
+            if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+                parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
+            cfg.auto_scale_lr.enable = True
+        check_training(cfg)
+        check_work_dir(cfg.work_dir)
+    # Errors of components, which may be the user's own, keep their traceback.
+    with without_traceback((UnknownSettingError, BlockingIOError)), only_training(cfg.work_dir, cfg.launcher):
         if args.resume is not None:
             resume(cfg, args.resume)
         runner = build_runner(cfg)

@@ -1,4 +1,4 @@
-"""Prints where configs lie: ``python -m mmdet_stable configs 'table7/*'``."""
+"""Prints the paths of configs that come with this package: ``python -m mmdet_stable configs 'table7/*'``."""
 
 import argparse
 import sys
@@ -11,7 +11,11 @@ HELP = 'print the paths of the configs that come with this package'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        'pattern', nargs='?', default='', help='only those whose path has this in it; * and ? stand for any characters'
+        'pattern',
+        nargs='?',
+        default='',
+        metavar='PATTERN',
+        help='only those whose path has this in it; * and ? stand for any characters',
     )
     parser.add_argument('--folder', action='store_true', help='print the folder instead; tools lie beside it')
 

@@ -20,10 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'data',
         nargs='*',
+        default=[],
         metavar='DATA',
-        help="a COCO annotation file, and the folder of its images; default: the validation set of the model's config",
+        help='a COCO annotation file, and the folder of its images, by default that of the file; without both, the '
+        "validation set of the model's config",
     )
-    parser.add_argument('--out', type=Path, default=Path('evaluation'), metavar='DIR', help='default: evaluation')
+    parser.add_argument(
+        *('-o', '--out'),
+        type=Path,
+        default=Path('evaluation'),
+        metavar='DIR',
+        help='folder that numbers.json, predictions.json and reliability.png are written to; default: evaluation',
+    )
 
 
 def run(args: argparse.Namespace) -> int:

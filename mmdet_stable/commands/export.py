@@ -2,26 +2,32 @@
 
 import argparse
 import importlib.util
-import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
+from mmdet_stable.inference.cli import add_model, model_files_of
+from mmdet_stable.utils.arguments import at_least, fraction
 
-HELP = 'export a trained detector, with a report of what the file differs by'
+HELP = 'export a detector to ONNX, and check the file'
 NEEDED = ('onnx', 'onnxscript', 'onnxruntime')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('config')
-    parser.add_argument('checkpoint', help='of this config')
-    parser.add_argument('--to', choices=('onnx', 'torch'), default='onnx', help='(default: %(default)s)')
-    parser.add_argument('-o', '--out', type=Path, required=True, metavar='FILE')
+    add_model(parser)
+    parser.add_argument(
+        'checkpoint_of_config', nargs='?', metavar='CHECKPOINT', help='short for --checkpoint CHECKPOINT'
+    )
+    parser.add_argument(
+        *('-o', '--out'), type=Path, required=True, metavar='FILE', help='file to write, such as model.onnx'
+    )
+    parser.add_argument(
+        '--to', choices=('onnx', 'torch'), default='onnx', help='ONNX, or a program of torch.export; default: onnx'
+    )
     parser.add_argument(
         '--size',
         nargs=2,
-        type=int,
+        type=at_least(1),
         metavar=('HEIGHT', 'WIDTH'),
-        help='of all inputs; smaller pictures are padded, and the padding ignored. Default: any size',
+        help='of all inputs in pixels; smaller pictures are padded, and the padding ignored; default: any size',
     )
     parser.add_argument('--padded', action='store_true', help='let pictures of different sizes into one batch')
     parser.add_argument('--fp16', action='store_true', help='half precision in convolutions and matrix products')
@@ -31,39 +37,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FOLDER',
         help='convolutions and matrix products in 8 bits, calibrated on the pictures of this folder',
     )
-    parser.add_argument('--nms', type=float, metavar='IOU', help='NMS in the graph, 0 for none; default: test_cfg.nms')
+    parser.add_argument(
+        '--nms', type=fraction, metavar='IOU', help='NMS in the file, 0 for none; default: test_cfg.nms of the config'
+    )
     parser.add_argument(
         '--sampling',
         choices=('gather', 'grid_sample'),
         default='gather',
-        help='how deformable attention samples (default: %(default)s)',
+        help='how deformable attention samples; default: gather',
     )
-    parser.add_argument('--opset', type=int, default=18, help='of ONNX, from 18 on (default: %(default)s)')
-    parser.add_argument('--images', nargs='+', type=Path, default=(), metavar='FILE', help='pictures to check on')
-    parser.add_argument('--ann-file', type=Path, metavar='JSON', help='measure COCO AP of file and model on these')
-    parser.add_argument('--img-dir', type=Path, help='where their pictures lie (default: beside the file)')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the config'
+        '--opset', type=at_least(18), default=18, metavar='N', help='version of ONNX operators, from 18 on; default: 18'
     )
-    parser.add_argument('--with-runtime', action='store_true', help='write the runtime, a folder of Python, beside it')
+    parser.add_argument(
+        '--images', nargs='+', type=Path, default=(), metavar='FILE', help='pictures to check on; default: synthetic'
+    )
+    parser.add_argument(
+        '--ann-file', type=Path, metavar='JSON', help='COCO annotations; measures AP of file and model on them'
+    )
+    parser.add_argument(
+        '--img-dir', type=Path, metavar='DIR', help='where the pictures of --ann-file lie; default: beside the file'
+    )
+    parser.add_argument(
+        '--with-runtime', action='store_true', help='write the Python that runs the file, a folder, beside it'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, check and report; 1 where anything is wrong, and then no file is left."""
+    """Export, check and report; where anything is wrong, no file is left."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        print(f'{", ".join(missing)}: not installed. Fix: pip install "mmdet_stable[export]"', file=sys.stderr)
-        return 1
-    from mmdet_stable.export import Evidence, ExportError, Settings, export, load
-    from mmdet_stable.runtime import ModelError, PictureError
+        raise ModuleNotFoundError(
+            f'{", ".join(missing)}: not installed. Fix: pip install "mmdet_stable[export]"', name=missing[0]
+        )
+    from mmdet_stable.export import Evidence, Settings, check_inputs, export, load
 
+    if args.checkpoint_of_config is not None:
+        if args.checkpoint is not None:
+            raise argparse.ArgumentError(None, 'give the checkpoint once, after MODEL or as --checkpoint')
+        args.checkpoint = args.checkpoint_of_config
     size = None if args.size is None else (args.size[0], args.size[1])
     settings = Settings(size, args.padded, args.sampling, args.fp16, args.nms, args.opset, args.int8)
     evidence = Evidence(args.images, args.ann_file, args.img_dir)
-    try:
-        source = load(args.config, args.checkpoint, settings, args.cfg_options)
-        print(*export(source, args.to, args.out, evidence, args.with_runtime), sep='\n')
-    except (ExportError, ModelError, PictureError, FileNotFoundError) as error:
-        print(f'{type(error).__name__}: {error}', file=sys.stderr)
-        return 1
+    check_inputs(args.to, args.out, settings, evidence, args.with_runtime)
+    source = load(model_files_of(args), settings, args.cfg_options)
+    print(*export(source, args.to, args.out, evidence, args.with_runtime), sep='\n')
     return 0

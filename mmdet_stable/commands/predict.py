@@ -11,6 +11,7 @@ from mmdet_stable.inference.cli import add_model_arguments, detector_of
 from mmdet_stable.inference.coco_results import CocoResults
 from mmdet_stable.inference.detector import Detector, Outcome
 from mmdet_stable.inference.drawings import Drawings
+from mmdet_stable.utils.arguments import at_least, below_one, fraction
 from mmdet_stable.utils.files import check_writable
 
 HELP = 'detect in pictures, folders, videos and URLs'
@@ -22,22 +23,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'pictures', nargs='+', metavar='PICTURE', help="files, folders, videos, URLs, and patterns as 'shots/**/*.jpg'"
     )
-    parser.add_argument('--out', type=Path, default=Path('predictions'), metavar='DIR', help='default: predictions')
-    threshold = f'lowest score that is kept; default: what `train` found to suit the model, or {THRESHOLD}'
-    parser.add_argument('--score-threshold', type=float, help=threshold)
-    parser.add_argument('--slice', type=int, metavar='SIZE', help='also look at slices of SIZE x SIZE pixels; by SAHI')
-    parser.add_argument('--overlap', type=float, default=0.2, help='of slices, as part of their size; default: 0.2')
+    parser.add_argument(
+        *('-o', '--out'),
+        type=Path,
+        default=Path('predictions'),
+        metavar='DIR',
+        help='folder that predictions.json and drawings/ are written to; default: predictions',
+    )
+    parser.add_argument(
+        '--score-threshold',
+        type=fraction,
+        metavar='SCORE',
+        help=f'lowest score that is kept, 0 to 1; default: what `train` found to suit the model, or {THRESHOLD}',
+    )
+    parser.add_argument(
+        '--slice', type=at_least(1), metavar='SIZE', help='also look at slices of SIZE x SIZE pixels; by SAHI'
+    )
+    parser.add_argument(
+        '--overlap',
+        type=below_one,
+        default=0.2,
+        metavar='PART',
+        help='of neighbouring slices, as part of their size, 0 on and below 1; default: 0.2',
+    )
     parser.add_argument('--no-drawings', action='store_true', help='write no pictures')
 
 
 def run(args: argparse.Namespace) -> int:
     """Detect; 1 where anything went wrong, after all else is done."""
-    try:
-        detector = detector_of(args)
-        return Prediction(args, detector).run()
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+    return Prediction(args, detector_of(args)).run()
 
 
 class Prediction:
@@ -55,7 +69,7 @@ class Prediction:
             self.score_threshold = point.score_threshold if point else THRESHOLD
 
     def run(self) -> int:
-        """All pictures; the COCO file is written even where the work is interrupted."""
+        """All pictures; the COCO file is written even where the work is interrupted, unless nothing is done."""
         args, start, complete = self.args, time.perf_counter(), False
         check_writable(args.out, 'folder', '--out')
         stream = self.detector.stream(args.pictures, args.batch_size, self.score_threshold, args.slice, args.overlap)
@@ -65,7 +79,8 @@ class Prediction:
                     self._take(outcome, drawings)
             complete = True
         finally:
-            self.results.write(args.out / 'predictions.json', complete)
+            if complete or self.results.images:  # else earlier results would be lost for nothing
+                self.results.write(args.out / 'predictions.json', complete)
         self._summarise(time.perf_counter() - start)
         return 1 if self.bad else 0
 

@@ -14,6 +14,7 @@ REMEDIES: Dict[str, str] = {
     'classes': 'make metainfo.classes, model.bbox_head.num_classes and the categories agree',
     'label': 'correct the annotation, or raise model.bbox_head.num_classes',
     'category': 'correct category_id, or add the category to "categories"',
+    'annotation-id': 'number annotations from 1, as `python -m mmdet_stable train` does by itself',
     'image-id': 'correct image_id, or add the image to "images"',
     'duplicate': 'give every entry a number of its own, every file one entry, and every category a name of its own',
     'box-not-finite': 'remove the annotation, or write its bbox as four numbers',

@@ -59,6 +59,7 @@ def coco_findings(
         yield from category_findings(classes, [category for _, category in categories], file, key)
     images = yield from _entries(content, 'images', file)
     annotations = yield from _entries(content, 'annotations', file)
+    yield from _id_findings(annotations, file)
     yield from _annotation_findings(annotations, images, categories, file, masks)
     if num_queries is not None:
         yield from _crowded(annotations, num_queries, file)
@@ -150,6 +151,16 @@ def _repeated(values: Sequence[Any], part: str, field: str, file: str) -> Iterat
     for value, times in Counter(values).items():
         if times > 1:
             yield Finding('duplicate', file, f'{part}[].{field}', f'{value!r} stands there {times} times')
+
+
+def _id_findings(annotations: Sequence[Entry], file: str) -> Iterator[Finding]:
+    """Ids with which a match is not counted, or cannot be; the first for all."""
+    unusable = [(name, entry['id']) for name, entry in annotations if not entry['id'] or isinstance(entry['id'], str)]
+    if unusable:
+        name, number = unusable[0]
+        why = 'pycocotools count no match with it' if number == 0 else 'pycocotools take numbers only'
+        more = f'; so are {len(unusable) - 1} others' if len(unusable) > 1 else ''
+        yield Finding('annotation-id', file, f'{name}.id', f'is {number!r}, and {why}{more}')
 
 
 def _annotation_findings(

@@ -47,11 +47,9 @@ def write_digit_scenes(folder: Union[str, Path], num_train: int = 1000, num_val:
     folder = Path(folder)
     settings = dict(num_train=num_train, num_val=num_val, seed=seed, masks=True)
     stamp = folder / 'digit_scenes.json'
-    found = json.loads(stamp.read_text()) if stamp.exists() else None
-    if found == settings:
+    if stamp.exists() and json.loads(stamp.read_text()) == settings:
         return folder
-    lacks_masks = found is not None and {**found, 'masks': True} == settings  # as written by earlier versions
-    if folder.exists() and any(folder.iterdir()) and not lacks_masks:
+    if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(
             f'{folder} is not empty and not these digit scenes ({settings}); choose or clear a folder'
         )
@@ -67,10 +65,6 @@ def write_digit_scenes(folder: Union[str, Path], num_train: int = 1000, num_val:
             rng = np.random.default_rng([seed, stream])
             _write_split(scratch, split, num, images[halves[split]], labels[halves[split]], rng)
         (scratch / stamp.name).write_text(json.dumps(settings))
-        if lacks_masks:  # the images are the same
-            for file in [*(scratch / 'annotations').iterdir(), scratch / stamp.name]:
-                file.replace(folder / file.relative_to(scratch))
-            return folder
         if folder.exists():
             folder.rmdir()
         shutil.move(str(scratch), str(folder))

@@ -7,7 +7,6 @@ as ``model.test_cfg``.
 """
 
 import inspect
-import os
 import sys
 from difflib import get_close_matches
 from typing import Any, Collection, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Type
@@ -21,6 +20,7 @@ from mmengine.runner import Runner
 from mmdet_stable.models.dense_heads import SetLossHead
 from mmdet_stable.models.layers import DNQueryGenerator
 from mmdet_stable.models.settings import check_detector
+from mmdet_stable.utils.launchers import is_first_process
 
 # Top-level keys whose values are no dicts or lists. A variable of another kind is no near miss of a key.
 SCALARS = {
@@ -80,7 +80,7 @@ def check_keys(cfg: Config, options: Iterable[str], variables: Collection[str], 
     listed = '\n'.join(f'  {key}' for key in found)
     if strict:
         raise ValueError(f'{cfg.filename} has settings without effect:\n{listed}')
-    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
+    if is_first_process(cfg.get('launcher', 'none')):
         bar = '*' * 100
         what = f'WARNING: {cfg.filename} has settings without effect (an error with --strict):'
         print(f'{bar}\n{what}\n{listed}\n{bar}', file=sys.stderr, flush=True)

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from typing import Any, Iterator
+from typing import Any, Dict, Iterator
 
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
@@ -12,9 +12,10 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmdet_stable.engine.unknown_settings import settings_named
 from mmdet_stable.utils.quiet import ignore_meshgrid_advice, quiet
 
 # What is shown of the set-up: where weights come from, and a learning rate that is not the config's.
@@ -28,9 +29,14 @@ PARTIAL_LOSS = re.compile(r'  (?:d\d+\.\w*|(?:enc|dn|o2m)_)loss_\w+: \S+')
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The runner of a config: :class:`ConciseRunner`, unless it asks for another by ``runner_type``."""
+    """The runner of a config: :class:`ConciseRunner`, unless it asks for another by ``runner_type``.
+
+    Raises:
+        UnknownSettingError: for a setting that a component does not take.
+    """
     ignore_meshgrid_advice()
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else ConciseRunner.from_cfg(cfg)
+    with settings_named(cfg):
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else ConciseRunner.from_cfg(cfg)
 
 
 class ConciseRunner(Runner):
@@ -57,6 +63,14 @@ class ConciseRunner(Runner):
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         with quiet():
             return super().build_evaluator(evaluator)
+
+    def train(self) -> nn.Module:
+        with settings_named(self.cfg):  # of data sets and optimiser, which are built here
+            return super().train()
+
+    def test(self) -> Dict[str, float]:
+        with settings_named(self.cfg):
+            return super().test()
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         super().call_hook(fn_name, **kwargs)

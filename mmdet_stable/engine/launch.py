@@ -15,14 +15,14 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 
 from mmdet_stable.datasets.coco_checks import unreadable
-from mmdet_stable.engine.config_checks import check_keys
+from mmdet_stable.engine.config_checks import check_keys, check_model
+from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.lock import lock_holder, locked
 from mmdet_stable.utils.files import check_writable
+from mmdet_stable.utils.launchers import is_first_process
 from mmdet_stable.utils.work_dir import latest_checkpoint
 
 TRAINING_LOCK = '.lock'  # in the work dir
-# Where each launcher tells a process its number among all.
-RANK_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
@@ -77,6 +77,20 @@ def resume(cfg: Config, checkpoint: str = 'auto') -> None:
     cfg.resume = found is not None
     if cfg.resume:
         cfg.load_from = found
+
+
+def check_training(cfg: Config) -> None:
+    """Look for all that a training needs before anything is built, and download the weights that it begins with.
+
+    Raises:
+        ValueError: for settings that do not fit together, annotation files that cannot be read, or mixed precision
+            without an accelerator.
+        OSError: for files that are missing, or cannot be downloaded.
+    """
+    check_model(cfg)
+    check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
+    check_precision(cfg)
+    fetch_weights(cfg)
 
 
 def check_work_dir(work_dir: Union[str, Path]) -> None:
@@ -138,7 +152,7 @@ def only_training(work_dir: Union[str, Path], launcher: str = 'none') -> Iterato
     Raises:
         BlockingIOError: if another training writes there.
     """
-    if int(os.environ.get(RANK_VARIABLES.get(launcher, ''), 0)) != 0:
+    if not is_first_process(launcher):
         yield
         return
     path = Path(work_dir) / TRAINING_LOCK

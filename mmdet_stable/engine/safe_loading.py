@@ -51,7 +51,7 @@ def read_file(filename: Union[str, Path], map_location: Any = None) -> Any:
             f'{filename} {what}, or asks to run code; nothing of it was run. Take the weights from whoever wrote it as '
             'a plain dict of tensors'
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # of whatever kind torch meets in a damaged file
         raise ValueError(
             f'{filename} is cut off, damaged, or no checkpoint of torch ({first_line(error)}). Copy it again, or go '
             'on from an earlier one: --resume without a value finds the newest whole one'

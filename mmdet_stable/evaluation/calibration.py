@@ -120,7 +120,7 @@ def lrp(detections: Judged, min_iou: float) -> Lrp:
     missed = detections.num_gts - true
     distances = np.cumsum(np.where(right, 1 - detections.ious, 0))
     errors = (distances / (1 - min_iou) + false + missed) / (true + false + missed)
-    best = int(np.argmin(errors))
+    best = int(np.argmin(np.where(last_of_equals(detections.scores), errors, np.inf)))
     if not true[best]:  # only false ones have scores as high; to find nothing is as good
         return Lrp(1.0, float('nan'), 1.0, 1.0, float('nan'))
     return Lrp(
@@ -130,6 +130,11 @@ def lrp(detections: Judged, min_iou: float) -> Lrp:
         float(missed[best] / detections.num_gts),
         float(detections.scores[best]),
     )
+
+
+def last_of_equals(scores: np.ndarray) -> np.ndarray:
+    """Where a threshold can cut detections that are sorted by score, (N,) bool: after the last of each score."""
+    return np.append(scores[:-1] != scores[1:], [True] * (len(scores) > 0))
 
 
 def reliability(detections: Judged, num_bins: int = NUM_BINS) -> List[Bin]:

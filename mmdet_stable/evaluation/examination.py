@@ -15,13 +15,16 @@ from .pair_quality import score_alignment
 from .run_log import METRICS
 from .subject import Subject
 
+BY_CLASS = 'by_class'  # what the metric that has the AP of each class is called
+
 
 class Examination(NamedTuple):
     """Results of one model on its test set.
 
     Attributes:
         metrics: those of :data:`METRICS` that there are boxes for, in points.
-        class_aps: AP of each class in points; NaN for classes without ground truth.
+        class_aps: AP of the boxes of each class in points, of its masks where only these are asked for; NaN for
+            classes without ground truth.
         unstable_scores: decoder layer -> percent, on the first images.
         alignment: (N, 2) of IoU and score on the first images, see :func:`score_alignment`.
         images: path of every image -> its ground truth, and what was detected there.
@@ -46,26 +49,34 @@ def examine(subject: Subject, num_images: int = 20, num_queries: int = 30) -> Ex
     """
     stability = MatchingStability(num_images)
     stability.model = subject.model
-    found, images = run_evaluation(subject, [*classwise_coco(subject), stability])
+    found, images = run_evaluation(subject, [*coco_metrics(subject), stability])
     prefix = f'{stability.default_prefix}/unstable_'
     layers = {key[len(prefix) :]: value for key, value in found.items() if key.startswith(prefix)}
     return Examination(
         metrics={name: 100 * found[key] for name, key in METRICS.items() if found.get(key, -1) >= 0},
-        class_aps={name: 100 * found[f'coco/{name}_precision'] for name in subject.dataset.metainfo['classes']},
+        class_aps={
+            name: 100 * found.get(f'{BY_CLASS}/{name}_precision', float('nan'))
+            for name in subject.dataset.metainfo['classes']
+        },
         unstable_scores={int(layer): score for layer, score in layers.items() if layer.isdigit()},
         alignment=score_alignment(subject.model, subject.batches(num_images), num_queries),
         images=images,
     )
 
 
-def classwise_coco(subject: Subject) -> List[dict]:
-    """The COCO metrics of a model's config, asked for the AP of each class."""
+def coco_metrics(subject: Subject) -> List[dict]:
+    """The COCO metrics of a model's config, and one for the AP of each class: of boxes, if these are asked for.
+
+    That one is apart, since mmdet's reports the AP of a class by the class alone, whatever it is of.
+    """
     evaluator = subject.config.test_evaluator
     settings = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
-    coco = [dict(metric, classwise=True) for metric in settings if metric['type'] == 'CocoMetric']
+    coco = [metric for metric in settings if metric['type'] == 'CocoMetric']
     if not coco:
         raise ValueError(f'{subject.name}: no CocoMetric in test_evaluator, but its AP is asked for')
-    return coco
+    kinds = coco[0].get('metric', 'bbox')
+    kind = 'bbox' if 'bbox' in kinds else kinds
+    return [*coco, dict(coco[0], metric=kind, classwise=True, prefix=BY_CLASS, outfile_prefix=None)]
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ one threshold for all, as 0.3, hides most of what some models find.
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Optional, Tuple
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from mmdet_stable.utils.files import write_whole
 
+from .calibration import last_of_equals
 from .detections import Boxes, right_and_found
 
 FILE = 'score_threshold.json'
@@ -52,10 +52,12 @@ def best_operating_point(images: Iterable[Tuple[Boxes, Boxes]], min_iou: float =
     all_scores, all_right = np.concatenate(scores), np.concatenate(right)
     if not all_right.any():
         return None
-    order = np.argsort(-all_scores, kind='stable')
+    thresholds = np.floor(1000 * all_scores) / 1000
+    order = np.argsort(-thresholds, kind='stable')
     num_right, num_shown = np.cumsum(all_right[order]), np.arange(1, len(order) + 1)
-    best = int(np.argmax(2 * num_right / (num_shown + num_truths)))
-    threshold = math.floor(1000 * all_scores[order[best]]) / 1000
+    f1 = 2 * num_right / (num_shown + num_truths)
+    best = int(np.argmax(np.where(last_of_equals(thresholds[order]), f1, -1)))
+    threshold = float(thresholds[order[best]])
     return OperatingPoint(threshold, float(num_right[best] / num_shown[best]), float(num_right[best] / num_truths))
 
 

@@ -5,20 +5,21 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import mmcv
 import numpy as np
 import onnx
 import torch
-from mmdet.apis import init_detector
 from mmdet.registry import TRANSFORMS
-from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
 from mmdet_stable import runtime
+from mmdet_stable.inference.detector import build_detector
+from mmdet_stable.inference.model_files import ModelFiles
 from mmdet_stable.runtime import Detector
 from mmdet_stable.runtime.pictures import batch_of, decode, prepared
+from mmdet_stable.utils.files import check_writable
 
 from . import onnx_file
 from .agreement import INT8, Pair, agreement, pairs_of
@@ -57,18 +58,42 @@ class Source(NamedTuple):
     settings: Settings
 
 
-def load(config: str, checkpoint: str, settings: Settings, changes: Optional[Dict[str, Any]] = None) -> Source:
+def load(files: ModelFiles, settings: Settings, changes: Optional[Mapping[str, Any]] = None) -> Source:
     """Build the detector of a config, with the ``changes`` of its settings, and load its weights.
 
     Raises:
         ExportError: for what cannot be exported.
+        ValueError: for weights of another model.
     """
-    register_all_modules()
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(changes or {})
-    cfg.model.train_cfg = None  # nothing is matched
-    model = init_detector(cfg, checkpoint, device='cpu')
-    return source_of(model, cfg, model.dataset_meta['classes'], settings)
+    files.config.merge_from_dict(dict(changes or {}))
+    files.config.model.train_cfg = None  # nothing is matched
+    cfg = copy.deepcopy(files.config)  # as mmdet's inferencer writes into its own
+    detector = build_detector(files, 'cpu')
+    return source_of(detector.model, cfg, detector.classes, settings)
+
+
+def check_inputs(target: str, out: Path, settings: Settings, evidence: Evidence, with_runtime: bool = False) -> None:
+    """Look for files and folders before the work that needs them is done.
+
+    Args: as of :func:`export`.
+
+    Raises:
+        ExportError: for what is not there, or does not go together.
+        OSError: where the folder of ``out`` cannot be written to.
+    """
+    if target == 'torch' and (settings.precision != 'float32' or evidence.ann_file is not None or with_runtime):
+        raise ExportError('--fp16, --int8, --ann-file and --with-runtime are for --to onnx alone')
+    if evidence.img_dir is not None and evidence.ann_file is None:
+        raise ExportError(f'--img-dir {evidence.img_dir}: has the pictures of --ann-file; give that, too')
+    for option, file in (*(('--images', path) for path in evidence.images), ('--ann-file', evidence.ann_file)):
+        if file is not None and not file.is_file():
+            raise ExportError(f'{option} {file}: there is no such file')
+    for option, folder in (('--img-dir', evidence.img_dir), ('--int8', settings.int8)):
+        if folder is not None and not folder.is_dir():
+            raise ExportError(f'{option} {folder}: there is no such folder')
+    if out.is_dir():
+        raise ExportError(f'--out {out}: this is a folder; give a file in it, such as {out / "model.onnx"}')
+    check_writable(out.parent, 'folder', '--out')
 
 
 def source_of(model: Any, cfg: Config, classes: Sequence[str], settings: Settings) -> Source:
@@ -99,6 +124,7 @@ def export(source: Source, target: str, out: Path, evidence: Evidence, with_runt
     Raises:
         ExportError: if the file does not compute what the detector computes. Then nothing is left.
     """
+    check_inputs(target, out, source.settings, evidence, with_runtime)
     with tempfile.TemporaryDirectory(prefix=f'.{out.name}.', dir=out.parent) as folder:
         unchecked = Path(folder) / 'unchecked'
         lines = (_export_onnx if target == 'onnx' else _export_torch)(source, unchecked, evidence)
@@ -157,8 +183,6 @@ def write_checked(source: Source, model: onnx.ModelProto, path: Path, images: Se
 
 
 def _export_torch(source: Source, path: Path, evidence: Evidence) -> List[str]:
-    if source.settings.precision != 'float32' or evidence.ann_file is not None:
-        raise ExportError('--fp16, --int8 and --ann-file are for --to onnx alone')
     program = onnx_file.exported_program(source.module, source.settings)
     torch.export.save(program, path.with_suffix('.pt2'), extra_files={'metadata.json': json.dumps(source.metadata)})
     path.with_suffix('.pt2').replace(path)

@@ -18,9 +18,11 @@ from torch import nn
 
 from mmdet_stable.datasets import NamingInferencerLoader
 from mmdet_stable.datasets.loading import explained
+from mmdet_stable.engine.unknown_settings import settings_named
 from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operating_point
 from mmdet_stable.utils.checkpoint import weights_for
 from mmdet_stable.utils.quiet import ignore_meshgrid_advice
+from mmdet_stable.visualization.fonts import sans_serif_for
 
 from .model_files import Model, ModelFiles, find_model, import_custom
 from .pictures import Inputs, Picture, pictures
@@ -63,7 +65,7 @@ def load(
         cfg_options: settings of the config to change, by dotted key.
 
     Raises:
-        ValueError: for an unknown name or device, or weights that do not fit the model.
+        ValueError: for an unknown name, device or setting, or weights that do not fit the model.
         FileNotFoundError: where there is no checkpoint.
     """
     return build_detector(find_model(model, checkpoint), device, cfg_options)
@@ -78,7 +80,8 @@ def build_detector(
     ignore_meshgrid_advice()
     import_custom(files.config)
     files.config.merge_from_dict(dict(cfg_options or {}))
-    inferencer = Inferencer(files.config, weights=files.checkpoint, device=device, show_progress=False)
+    with settings_named(files.config):
+        inferencer = Inferencer(files.config, weights=files.checkpoint, device=device, show_progress=False)
     return Detector(inferencer, None if '://' in files.checkpoint else kept_operating_point(Path(files.checkpoint)))
 
 
@@ -239,7 +242,9 @@ class Detector:
     def draw(self, image: np.ndarray, sample: DetDataSample) -> np.ndarray:
         """Boxes, labels, scores and masks of a sample, drawn by mmdet's visualiser on the image (H, W, 3), BGR."""
         visualizer = self.inferencer.visualizer
-        with warnings.catch_warnings():  # of boxes that reach over the edge, which is all right
+        labels = sample.pred_instances.labels.tolist() if 'pred_instances' in sample else []
+        names = ''.join(str(self.classes[label]) for label in labels)
+        with sans_serif_for(names), warnings.catch_warnings():  # of boxes that reach over the edge, which is all right
             warnings.filterwarnings('ignore', '.*out of bounds', UserWarning)
             visualizer.add_datasample('', image[..., ::-1], sample, draw_gt=False, pred_score_thr=-1)
         return visualizer.get_image()[..., ::-1]

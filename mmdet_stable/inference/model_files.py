@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import List, NamedTuple, NoReturn, Optional, Union
+from typing import NamedTuple, NoReturn, Optional, Union
 
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -10,9 +10,8 @@ from mmengine.utils import import_modules_from_strings
 
 from mmdet_stable.shipped import config as shipped_config
 from mmdet_stable.shipped import shipped_configs
-from mmdet_stable.utils.saved_config import read_saved_config
-from mmdet_stable.utils.work_dir import best_checkpoint, latest_checkpoint
-from mmdet_stable.weights.named import fetch, named_weights
+from mmdet_stable.utils.work_dir import checkpoint_of, config_beside, saved_config
+from mmdet_stable.weights.named import PREFIX, fetch, named_weights
 
 CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')  # that mmengine reads
 Model = Union[str, Path, Config]
@@ -37,7 +36,7 @@ def find_model(model: Model, checkpoint: Union[str, Path, None] = None) -> Model
     Args:
         model: a config, its file, the name of one of this package's, or ``'mmdet::...'``; a work dir, of which the
             best, otherwise the last whole checkpoint is taken; a checkpoint, beside which its config lies; or the name
-            of published weights, which are downloaded and converted.
+            of published weights, also as ``'published://NAME'``, which are downloaded and converted.
         checkpoint: a file, a URL, or ``'published://NAME'``; it replaces the one that would be taken.
 
     Raises:
@@ -48,19 +47,32 @@ def find_model(model: Model, checkpoint: Union[str, Path, None] = None) -> Model
     if isinstance(model, Config):
         return ModelFiles(model, given or _missing_checkpoint('the config'))
     name, path = str(model), Path(model).expanduser()
-    if path.is_dir():
-        return ModelFiles(_saved_config(path), given or _checkpoint_of(path), found=True)
-    if path.suffix == '.pth' and given is None:
-        return ModelFiles(_config_beside(path), _existing(str(path)), found=True)
-    if path.is_file() and path.suffix != '.pth':
-        _check_is_config(path)
-        return ModelFiles(Config.fromfile(path), given or _missing_checkpoint(name))
-    if name in named_weights():
-        kept = fetch(name)
+    if name.startswith(PREFIX) or (name in named_weights() and not path.exists()):
+        kept = fetch(name.removeprefix(PREFIX))
         return ModelFiles(Config.fromfile(kept.config), given or str(kept.checkpoint))
+    if '://' in name:
+        raise ValueError(f'{name}: a URL tells no config; give the config as MODEL, and the URL as --checkpoint')
+    if path.is_dir():
+        return ModelFiles(saved_config(path), given or checkpoint_of(path), found=True)
+    if path.suffix == '.pth':
+        given = given or _existing(str(path))
+        return ModelFiles(config_beside(path), given, found=True)
+    if path.is_file():
+        _check_is_config(path)
+        return ModelFiles(_config_of_a_model(path), given or _missing_checkpoint(name))
     if '::' in name:
         return _of_a_package(name, given)
     return ModelFiles(Config.fromfile(_by_name(name)), given or _missing_checkpoint(name))
+
+
+def _config_of_a_model(path: Path) -> Config:
+    try:
+        config = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f'{path} is no config, as it is no Python: line {error.lineno}: {error.msg}') from error
+    if 'model' not in config:
+        raise ValueError(f'{path}: has no "model"; give the config of a detector, not a part of one')
+    return config
 
 
 def _check_is_config(path: Path) -> None:
@@ -75,6 +87,8 @@ def _check_is_config(path: Path) -> None:
 
 def _of_a_package(name: str, checkpoint: Optional[str]) -> ModelFiles:
     """A config as ``'mmdet::...'``, with the weights that its package publishes for it, where none are given."""
+    if '/' not in name.partition('::')[2]:
+        raise ValueError(f'{name}: write it like mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py, with folder and file')
     try:
         config = get_config(name, pretrained=checkpoint is None)
     except AssertionError:  # mmengine's, where the package publishes none
@@ -94,43 +108,6 @@ def _by_name(name: str) -> str:
             '`python -m mmdet_stable configs` and `python -m mmdet_stable weights` list the names'
         )
     return shipped_config(name)
-
-
-def _saved_config(work_dir: Path) -> Config:
-    """The config that mmengine saved in a work dir, read without running it.
-
-    Configs that inherit are not among those that mmengine saves, and are passed over.
-    """
-    readable: List[Config] = []
-    problems = []
-    for path in sorted(work_dir.glob('*.py')):
-        try:
-            readable.append(read_saved_config(path))
-        except ValueError as error:
-            problems.append(str(error))
-    whole = [config for config in readable if '_base_' not in config and 'model' in config]
-    if len(whole) != 1:
-        found = ', '.join(Path(config.filename).name for config in whole) or 'none'
-        raise ValueError(
-            f'{work_dir}: one config that mmengine saved is needed to know the model, found: {found}'
-            + ''.join(f'\n  {problem}' for problem in problems)
-            + '\nGive the path of the config, and the checkpoint by --checkpoint'
-        )
-    return whole[0]
-
-
-def _config_beside(checkpoint: Path) -> Config:
-    """The config of the checkpoint's own name, as the converter of weights writes it, or that of the work dir."""
-    same_name = checkpoint.with_suffix('.py')
-    return read_saved_config(same_name) if same_name.is_file() else _saved_config(checkpoint.parent)
-
-
-def _checkpoint_of(work_dir: Path) -> str:
-    """The newest whole one of the best checkpoints, otherwise the last one."""
-    chosen = best_checkpoint(work_dir) or latest_checkpoint(work_dir)
-    if chosen is None:
-        raise FileNotFoundError(f'{work_dir}: there is no whole checkpoint in this work dir; train first')
-    return chosen
 
 
 def _existing(checkpoint: str) -> str:

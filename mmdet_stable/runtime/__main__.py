@@ -12,23 +12,27 @@ from .masks import sizes_of
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """The command line; prints one JSON object per picture, and returns 1 if any cannot be read."""
     parser = argparse.ArgumentParser(description='Detect on pictures with an exported model.')
-    parser.add_argument('model', help='file that `python -m mmdet_stable export` wrote')
-    parser.add_argument('pictures', nargs='+')
-    parser.add_argument('--threshold', type=float, default=0.3, help='least score (default: %(default)s)')
-    parser.add_argument('--threads', type=int, help='default: all cores')
-    parser.add_argument('--provider', action='append', help='of ONNX Runtime, best first; may be repeated')
+    parser.add_argument('model', metavar='MODEL', help='file that `python -m mmdet_stable export` wrote')
+    parser.add_argument('pictures', nargs='+', metavar='PICTURE', help='files')
+    parser.add_argument(
+        '--threshold', type=float, default=0.3, metavar='SCORE', help='lowest score that is kept; default: 0.3'
+    )
+    parser.add_argument('--threads', type=int, metavar='N', help='of ONNX Runtime; default: all cores')
+    parser.add_argument(
+        '--provider', action='append', metavar='NAME', help='of ONNX Runtime, best first; may be repeated'
+    )
     args = parser.parse_args(argv)
     try:
         detector = Detector(args.model, args.threads, args.provider)
     except (FileNotFoundError, ValueError) as error:
-        print(f'{type(error).__name__}: {error}', file=sys.stderr)
+        print(f'error: {error}', file=sys.stderr)
         return 1
     status = 0
     for picture in args.pictures:
         try:
             found = detector(picture, args.threshold)
         except PictureError as error:
-            print(f'PictureError: {error}', file=sys.stderr)
+            print(f'error: {error}', file=sys.stderr)
             status = 1
         else:
             line = dict(picture=picture, detections=found.records())

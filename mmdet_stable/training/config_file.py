@@ -6,6 +6,7 @@ from typing import Any, Mapping, NamedTuple, Optional
 
 import mmdet_stable.shipped
 from mmdet_stable.datasets.folder import DataStatistics, FoundData, Split
+from mmdet_stable.utils.work_dir import checkpoint_of, config_beside, saved_config
 from mmdet_stable.weights import fetch
 from mmdet_stable.weights.named import PREFIX, named_weights
 
@@ -42,18 +43,17 @@ def starting_point(plan: Plan) -> Start:
         kept = fetch(name)
         return Start(str(kept.config), str(kept.checkpoint))
     path = Path(plan.weights).expanduser().resolve()
-    if not path.is_file():
-        raise PlanError(
-            f'weights={plan.weights}: no such file, and no name of published weights; '
-            '`python -m mmdet_stable weights` lists these'
-        )
-    configs = [path.with_suffix('.py')] if path.with_suffix('.py').is_file() else sorted(path.parent.glob('*.py'))
-    if len(configs) != 1:
-        raise PlanError(
-            f'weights={plan.weights}: the config of their model is needed beside them, as {path.with_suffix(".py")}; '
-            f'there are {len(configs)} configs in {path.parent}'
-        )
-    return Start(str(configs[0]), str(path))
+    try:
+        if path.is_dir():
+            return Start(saved_config(path).filename, checkpoint_of(path))
+        if path.is_file():
+            return Start(config_beside(path).filename, str(path))
+    except (ValueError, OSError) as error:
+        raise PlanError(f'weights={plan.weights}: {error}') from error
+    raise PlanError(
+        f'weights={plan.weights}: no such file or folder, and no name of published weights; '
+        '`python -m mmdet_stable weights` lists these'
+    )
 
 
 def config_text(

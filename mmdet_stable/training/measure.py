@@ -17,6 +17,7 @@ from mmengine.runner import Runner, set_random_seed
 from torch.utils.data import DataLoader
 
 from mmdet_stable.engine.hooks.dataset_check_hook import name_images_in_errors
+from mmdet_stable.engine.unknown_settings import settings_named
 from mmdet_stable.utils.quiet import ignore_meshgrid_advice, quiet
 
 UNITS = dict(s=1, m=60, h=3600, d=86400)
@@ -54,18 +55,23 @@ class Pace(NamedTuple):
 
 
 def measure(cfg: Config) -> Pace:
-    """Train a copy of the model for some steps, and let it look at one batch of validation images."""
+    """Train a copy of the model for some steps, and let it look at one batch of validation images.
+
+    Raises:
+        UnknownSettingError: for a setting that a component does not take.
+    """
     register_all_modules()
     # What building logs, the training logs again. A logger of a new name becomes the current one, which is asked.
     MMLogger.get_instance(f'measure {time.monotonic_ns()}', log_level='WARNING')
     ignore_meshgrid_advice()
     seed = cfg.get('randomness', {}).get('seed') or 0
     set_random_seed(seed)
-    model = MODELS.build(cfg.model)
-    model.init_weights()
-    model.to(get_device())
-    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    with quiet():
+    with settings_named(cfg):
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+        model.to(get_device())
+        optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    with quiet(), settings_named(cfg):
         loader, val_loader = (
             Runner.build_dataloader(cfg[name], seed=seed) for name in ('train_dataloader', 'val_dataloader')
         )

@@ -11,18 +11,17 @@ from mmengine.config import Config
 from mmengine.runner import set_random_seed
 
 from mmdet_stable.datasets.folder import data_statistics, describe, fault_lines, read_data
-from mmdet_stable.engine.config_checks import check_keys, check_model
+from mmdet_stable.engine.config_checks import check_keys
 from mmdet_stable.engine.console import build_runner
-from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.hooks.dataset_check_hook import name_images_in_errors
-from mmdet_stable.engine.launch import check_annotation_files, check_work_dir, only_training
+from mmdet_stable.engine.launch import check_training, check_work_dir, only_training
 from mmdet_stable.engine.launch import resume as resume_from
 from mmdet_stable.evaluation.detections import Boxes
 from mmdet_stable.evaluation.operating_point import keep_operating_point
 from mmdet_stable.evaluation.run_log import RunLog
 from mmdet_stable.utils.files import write_whole
 from mmdet_stable.utils.quiet import quiet
-from mmdet_stable.utils.work_dir import best_checkpoint, latest_checkpoint
+from mmdet_stable.utils.work_dir import checkpoint_of
 from mmdet_stable.visualization.report import write_report
 from mmdet_stable.visualization.samples import plot_samples
 from mmdet_stable.weights import has_efficientnet_lite
@@ -89,7 +88,8 @@ def train(
         lr: learning rate; a pretrained backbone has a tenth of it.
         workers: processes that load images; 0 for none beside this one.
         backbone: a name of :data:`mmdet_stable.training.backbones.BACKBONES`, or ``'timm:NAME'``.
-        weights: published weights by name, or a checkpoint with its config beside it; they decide the model.
+        weights: published weights by name, a work dir, or a checkpoint with its config beside it; they decide the
+            model.
         average: of weights, which is then validated and kept: ``'ema'``, an exponential moving average over a tenth
             of the steps, ``'swa'``, the mean over the last third of the epochs, or ``'none'``, the default.
         patience: after so many validations without a better AP, the learning rate drops; after as many more, training
@@ -183,9 +183,7 @@ def prepare(
     say(*(decision for name, decision in plan.decisions.items() if name != 'epochs' or seconds is None))
     write_whole(path, config_text(plan, data, statistics, work_dir, seed, start))
     cfg = read_config(path, cfg_options)
-    check_model(cfg)
-    check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
-    fetch_weights(cfg)
+    check_training(cfg)
     samples = path.with_name('samples.jpg')
     save_samples(cfg, seed, samples)
     say(f'  training samples: {samples}')
@@ -258,9 +256,7 @@ def save_samples(cfg: Config, seed: int, path: Path) -> None:
 
 def run(cfg: Config, config: Path) -> Trained:
     """Train as tools/train.py does, and report."""
-    check_model(cfg)
-    check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
-    fetch_weights(cfg)
+    check_training(cfg)
     cfg.launcher = 'none'  # the config of weights may have been saved by several processes
     cfg.visualizer.pop('name', None)  # else a second training of this process would log into the folder of the first
     runner = build_runner(cfg)
@@ -268,9 +264,7 @@ def run(cfg: Config, config: Path) -> Trained:
     device = next(runner.model.parameters()).device.type
     work_dir = Path(cfg.work_dir)
     log = RunLog(work_dir, work_dir / config.name)
-    chosen = best_checkpoint(work_dir) or latest_checkpoint(work_dir)
-    assert chosen is not None  # as the training has just written one
-    checkpoint = Path(chosen)
+    checkpoint = Path(checkpoint_of(work_dir))
     report = work_dir / 'report.html'
     say('', 'evaluating for the report ...')
     written = write_report([work_dir], report, device, best=True)

@@ -10,7 +10,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--trust',
         action='store_true',
-        help='build models as configs of work dirs say, without asking; these can run any code',
+        help='build models as configs in work dirs, or beside checkpoints, say, without asking; these can run any code',
     )
 
 

@@ -1,14 +1,73 @@
-"""Which checkpoint of a work dir to take: the best one, or the one to go on from."""
+"""What mmengine leaves in a work dir: the config, and checkpoints, of which one is to be chosen."""
 
 import logging
 import re
 import zipfile
 from pathlib import Path
-from typing import Iterable, Iterator, Optional, Union
+from typing import Iterable, Iterator, List, Optional, Union
 
+from mmengine.config import Config
 from mmengine.logging import print_log
 
+from .saved_config import read_saved_config
+
 NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
+
+
+def saved_config(work_dir: Path) -> Config:
+    """The config that mmengine saved in a work dir, read without running it; its ``filename`` is the path.
+
+    Configs that inherit are not among those that mmengine saves, and are passed over.
+
+    Raises:
+        ValueError: where there is not one such config.
+    """
+    readable: List[Config] = []
+    problems = []
+    for path in sorted(work_dir.glob('*.py')):
+        try:
+            readable.append(read_saved_config(path))
+        except ValueError as error:
+            problems.append(str(error))
+    whole = [config for config in readable if '_base_' not in config and 'model' in config]
+    if len(whole) != 1:
+        found = ', '.join(Path(config.filename).name for config in whole) or 'none'
+        raise ValueError(
+            f'{work_dir}: one config that mmengine saved is needed to know the model, found: {found}'
+            + ''.join(f'\n  {problem}' for problem in problems)
+            + '\nGive the path of the config, and the checkpoint by --checkpoint'
+        )
+    return whole[0]
+
+
+def config_beside(checkpoint: Path) -> Config:
+    """The config that belongs to a checkpoint, read without running it: the one of its name, as the converter of
+    weights writes it, or that of the work dir.
+
+    Raises:
+        ValueError: where there is none, or it inherits from another.
+    """
+    same_name = checkpoint.with_suffix('.py')
+    if not same_name.is_file():
+        return saved_config(checkpoint.parent)
+    config = read_saved_config(same_name)
+    if 'model' not in config:
+        raise ValueError(
+            f'{same_name} has no "model", or inherits it; a whole config is needed, as mmengine saves with checkpoints'
+        )
+    return config
+
+
+def checkpoint_of(work_dir: Path) -> str:
+    """The best checkpoint of a work dir, otherwise the latest.
+
+    Raises:
+        FileNotFoundError: where there is no whole one.
+    """
+    chosen = best_checkpoint(work_dir) or latest_checkpoint(work_dir)
+    if chosen is None:
+        raise FileNotFoundError(f'{work_dir}: there is no whole checkpoint in this work dir; train first')
+    return chosen
 
 
 def best_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:

@@ -5,6 +5,7 @@ import numpy as np
 from mmdet_stable.evaluation.sampling_points import SamplingPoints
 
 from .canvas import draw_boxes, image_panels, show_image
+from .fonts import save
 from .output import Output
 
 
@@ -34,4 +35,4 @@ def plot_sampling_points(image: np.ndarray, samples: SamplingPoints, output: Out
         axes.set_axis_off()
     figure.colorbar(dots, ax=panels, shrink=0.8, label='attention weight')
     figure.suptitle(title, fontsize=9)
-    figure.savefig(output, dpi=110)
+    save(figure, output, dpi=110)

@@ -97,6 +97,7 @@ def draw_boxes(
             fontsize=fontsize,
             color='white',
             clip_on=True,
+            parse_math=False,  # a name may have dollar signs
             verticalalignment='bottom' if at_bottom or y1 > 0.08 * axes.get_ylim()[0] else 'top',
             bbox=dict(facecolor=colour, edgecolor='none', pad=0.8, alpha=0.85),
         )

@@ -5,6 +5,7 @@ from typing import Mapping, Sequence
 import numpy as np
 
 from .canvas import COLOURS, new_panels
+from .fonts import save
 from .output import Output
 
 
@@ -39,4 +40,4 @@ def plot_convergence(
     axes.legend(
         [handles[i] for i in best_first], [labels[i] for i in best_first], title='at the end', loc='lower right'
     )
-    figure.savefig(output, dpi=150)
+    save(figure, output, dpi=150)

@@ -7,6 +7,7 @@ import numpy as np
 from mmdet_stable.evaluation.detections import Boxes, right_and_found
 
 from .canvas import bare_panel, box_colours, draw_boxes, draw_masks, image_panels, show_image
+from .fonts import save
 from .output import Output
 
 FONTSIZE = 9  # legible also where the panel is as narrow as a phone
@@ -38,7 +39,7 @@ def plot_detections(
             colours = box_colours(boxes[row].labels)
             draw_masks(axes, boxes[row].masks, colours)
             draw_boxes(axes, boxes[row].boxes_xyxy, texts_of(boxes[row], classes), colours)
-    figure.savefig(output, dpi=105)
+    save(figure, output, dpi=105)
 
 
 def texts_of(boxes: Boxes, classes: Sequence[str]) -> List[str]:
@@ -56,7 +57,7 @@ def plot_truth(image: np.ndarray, truth: Boxes, classes: Sequence[str], output: 
     colours = [TRUTH] * len(truth.labels)
     draw_masks(axes, truth.masks, colours)
     draw_boxes(axes, truth.boxes_xyxy, texts_of(truth, classes), colours, fontsize=FONTSIZE)
-    figure.savefig(output, dpi=160, format='jpg')
+    save(figure, output, dpi=160, format='jpg')
 
 
 def plot_judged(image: np.ndarray, truth: Boxes, detected: Boxes, classes: Sequence[str], output: Output) -> None:
@@ -71,4 +72,4 @@ def plot_judged(image: np.ndarray, truth: Boxes, detected: Boxes, classes: Seque
     draw_boxes(axes, detected.boxes_xyxy, texts, colours, fontsize=FONTSIZE)
     texts = [f'missed {text}' for text in texts_of(missed, classes)]
     draw_boxes(axes, missed.boxes_xyxy, texts, [MISSED] * len(texts), ['--'] * len(texts), FONTSIZE, at_bottom=True)
-    figure.savefig(output, dpi=160, format='jpg')
+    save(figure, output, dpi=160, format='jpg')

@@ -7,6 +7,7 @@ import numpy as np
 from mmdet_stable.evaluation.pair_quality import MatchingTrace, correlation
 
 from .canvas import COLOURS, box_colours, draw_boxes, image_panels, new_panels, show_image
+from .fonts import save
 from .output import Output
 
 
@@ -19,7 +20,7 @@ def plot_unstable_scores(scores: Mapping[str, Mapping[int, float]], output: Outp
     axes.locator_params(axis='x', integer=True)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(output, dpi=150)
+    save(figure, output, dpi=150)
 
 
 def plot_score_alignment(points: Mapping[str, np.ndarray], output: Output) -> None:
@@ -32,7 +33,7 @@ def plot_score_alignment(points: Mapping[str, np.ndarray], output: Output) -> No
         axes.set_title(f'{name}: correlation {correlation(rows):.2f}', fontsize=10)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("score of that ground truth's class")
-    figure.savefig(output, dpi=150)
+    save(figure, output, dpi=150)
 
 
 def plot_matching_trace(
@@ -69,4 +70,4 @@ def plot_matching_trace(
     for axes in panels[num_panels:]:
         axes.set_axis_off()
     figure.suptitle('Numbers of the matched queries; dashed: another query than in the layer before', fontsize=9)
-    figure.savefig(output, dpi=105)
+    save(figure, output, dpi=105)

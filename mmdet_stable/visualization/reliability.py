@@ -5,6 +5,7 @@ from typing import Mapping, Sequence
 from mmdet_stable.evaluation.calibration import Bin
 
 from .canvas import COLOURS, new_panels
+from .fonts import save
 from .output import Output
 
 
@@ -21,4 +22,4 @@ def plot_reliability(models: Mapping[str, Sequence[Bin]], output: Output) -> Non
         axes.set_title(name, fontsize=10)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc='upper left')
-    figure.savefig(output, dpi=150)
+    save(figure, output, dpi=150)

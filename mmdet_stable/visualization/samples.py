@@ -7,6 +7,7 @@ import numpy as np
 from mmdet_stable.evaluation.detections import Boxes
 
 from .canvas import box_colours, draw_boxes, image_panels, show_image
+from .fonts import save
 from .output import Output
 
 COLUMNS = 4
@@ -29,4 +30,4 @@ def plot_samples(images: Sequence[np.ndarray], boxes: Sequence[Boxes], classes: 
         show_image(axes, image)
         names = [classes[label] for label in found.labels]
         draw_boxes(axes, found.boxes_xyxy, names, box_colours(found.labels))
-    figure.savefig(output, dpi=105)
+    save(figure, output, dpi=105)

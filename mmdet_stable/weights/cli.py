@@ -1,30 +1,54 @@
 """The command lines of this package: ``convert`` and ``weights``."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
-from mmengine.config import DictAction
+from mmdet_stable.utils.arguments import SettingsAction
+from mmdet_stable.utils.user_errors import run_command
 
 from .conversion import PUBLISHERS, convert
-from .errors import WeightsError
 from .named import download, entry_of, fetch, table
 from .parity import DEFAULT_FOLDER, check_files
 
 
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``convert``; :func:`run_convert` takes them."""
-    parser.add_argument('source', nargs='?', help='published weights, a file or a name, or a checkpoint of ours')
-    parser.add_argument(
-        'config', nargs='?', help='config to start from; default: the one that fits the weights. Not with --to'
+    parser.usage = (
+        '%(prog)s [options] SOURCE [CONFIG] OUT\n       %(prog)s [options] SOURCE OUT --to PUBLISHER\n'
+        '       %(prog)s [options] [SOURCE [CONFIG]] --check [NPZ ...]'
     )
-    parser.add_argument('out', nargs='?', type=Path, help='checkpoint to write; its config goes beside it')
-    parser.add_argument('--to', choices=PUBLISHERS, help="write that publisher's names, instead of ours")
-    parser.add_argument('--ema', action='store_true', help='take the moving average of the weights')
-    parser.add_argument('--dc5', action='store_true', default=None, help='the last stage of the backbone is dilated')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the written config'
+        'source', nargs='?', metavar='SOURCE', help='published weights, a file or a name, or a checkpoint of ours'
+    )
+    parser.add_argument(
+        'config',
+        nargs='?',
+        metavar='CONFIG',
+        help='config to start from; default: the one that fits the weights. Not with --to',
+    )
+    parser.add_argument(
+        'out', nargs='?', type=Path, metavar='OUT', help='checkpoint to write; its config goes beside it'
+    )
+    parser.add_argument(
+        '--to',
+        choices=PUBLISHERS,
+        metavar='PUBLISHER',
+        help=f"write that publisher's names, instead of ours: {', '.join(PUBLISHERS)}",
+    )
+    parser.add_argument('--ema', action='store_true', help='take the moving average of the weights')
+    parser.add_argument(
+        '--dc5',
+        action='store_true',
+        default=None,
+        help='the last stage of the backbone is dilated, which weights do not show',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=SettingsAction,
+        metavar='KEY=VALUE',
+        help='settings of the written config to change',
     )
     parser.add_argument(
         '--check',
@@ -37,28 +61,29 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_convert(args: argparse.Namespace) -> int:
-    """Convert, or check; 1 where anything is wrong."""
-    try:
-        if args.check is not None:
-            files = args.check or sorted(DEFAULT_FOLDER.glob('*.npz'))
-            source, options = given_weights(args.source) if args.check and args.source else (None, {})
-            lines, good = check_files(files, source, args.config, **options)
-            print(lines)
-            return 0 if good else 1
-        if args.out is None:
-            source, out = args.source, args.config
-            config = None
-        else:
-            source, config, out = args.source, args.config, args.out
-        if source is None or out is None:
-            raise WeightsError('give the file to convert and the file to write, or --check; -h explains')
-        source, options = given_weights(source)
-        options['dc5'] = args.dc5 or options.get('dc5')
-        options['settings'] = {**options.get('settings', {}), **(args.cfg_options or {})}
-        print(convert(source, Path(out), config, args.to, args.ema, **options))
-    except (WeightsError, FileNotFoundError) as error:
-        print(f'{type(error).__name__}: {error}', file=sys.stderr)
-        return 1
+    """Convert, or check; 1 where outputs differ.
+
+    Raises:
+        WeightsError, OSError: for weights that cannot be converted.
+        argparse.ArgumentError: for arguments that are missing.
+    """
+    if args.check is not None:
+        files = args.check or sorted(DEFAULT_FOLDER.glob('*.npz'))
+        source, options = given_weights(args.source) if args.check and args.source else (None, {})
+        lines, good = check_files(files, source, args.config, **options)
+        print(lines)
+        return 0 if good else 1
+    if args.out is None:
+        source, out = args.source, args.config
+        config = None
+    else:
+        source, config, out = args.source, args.config, args.out
+    if source is None or out is None:
+        raise argparse.ArgumentError(None, 'give the file to convert and the file to write, or --check')
+    source, options = given_weights(source)
+    options['dc5'] = args.dc5 or options.get('dc5')
+    options['settings'] = {**options.get('settings', {}), **(args.cfg_options or {})}
+    print(convert(source, Path(out), config, args.to, args.ema, **options))
     return 0
 
 
@@ -81,15 +106,15 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_weights(args: argparse.Namespace) -> int:
-    """List all names, or get one: downloads and converts it, and prints where checkpoint and config are."""
+    """List all names, or get one: downloads and converts it, and prints where checkpoint and config are.
+
+    Raises:
+        WeightsError, OSError: for an unknown name, or weights that cannot be had.
+    """
     if args.name is None:
         print(table())
         return 0
-    try:
-        kept = fetch(args.name)
-    except (WeightsError, FileNotFoundError) as error:
-        print(f'{type(error).__name__}: {error}', file=sys.stderr)
-        return 1
+    kept = fetch(args.name)
     print(f'{kept.config} {kept.checkpoint}')
     return 0
 
@@ -102,7 +127,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     add_convert_arguments(parser)
     parser.add_argument('--list', action='store_true', help='list published weights by name')
     parser.add_argument('--get', metavar='NAME', help='download and convert weights by name')
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     if args.list or args.get:
-        return run_weights(argparse.Namespace(name=args.get))
-    return run_convert(args)
+        return run_command(run_weights, argparse.Namespace(name=args.get), parser)
+    return run_command(run_convert, args, parser)

@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.serialization import get_safe_globals, safe_globals
 
 from mmdet_stable.engine.safe_globals import allow_mmengine_checkpoints
+from mmdet_stable.utils.checkpoint import WEIGHT_KEYS
 
 from .errors import DamagedError, WeightsError
 
-WEIGHTS = ('model', 'state_dict', 'params', 'model_state_dict', 'net', 'weights', 'module')
+WEIGHTS = (*WEIGHT_KEYS, 'params', 'model_state_dict', 'net', 'weights', 'module')
 AVERAGED = ('ema_model', 'ema_state', 'model_ema', 'params_ema', 'ema')
 PREFIXES = ('module.', '_orig_mod.', 'model.')  # HuggingFace's names begin with the last, but not all of them
 AVERAGES_COUNT = ('n_averaged', 'steps')  # numbers that averaging keeps beside the weights

@@ -28,7 +28,7 @@ def scene(tmp_path):
         categories=[dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)],
         images=[dict(id=i + 1, file_name=name, width=40, height=30) for i, name in enumerate(('1.png', '2.jpg'))],
         annotations=[
-            dict(id=i, image_id=i % 2 + 1, category_id=i % 2 + 1, bbox=box, area=box[2] * box[3], iscrowd=0)
+            dict(id=i + 1, image_id=i % 2 + 1, category_id=i % 2 + 1, bbox=box, area=box[2] * box[3], iscrowd=0)
             for i, box in enumerate(boxes)
         ],
     )
@@ -65,7 +65,9 @@ NAN = float('nan')
         (dict(image_id='x'), 'image-id', 'annotations[1].image_id'),
         (dict(bbox='1 2 3 4'), 'json', 'annotations[1].bbox'),
         (dict(category_id=[1]), 'json', 'annotations[1].category_id'),
-        (dict(id=0), 'duplicate', 'annotations[].id'),
+        (dict(id=1), 'duplicate', 'annotations[].id'),
+        (dict(id=0), 'annotation-id', 'annotations[1].id'),
+        (dict(id='2'), 'annotation-id', 'annotations[1].id'),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else '',
 )

@@ -93,19 +93,8 @@ def overlap(box, other):
     return all(box[i] < other[i] + other[i + 2] and other[i] < box[i] + box[i + 2] for i in (0, 1))
 
 
-def test_images_are_those_of_old_and_missing_masks_are_added(tmp_path):
-    """A folder written before there were masks is written again, with the same images."""
+def test_scenes_of_other_settings_are_not_written_over(tmp_path):
     folder = write_digit_scenes(tmp_path / 'scenes', 3, 2)
-    stamp, file = folder / 'digit_scenes.json', folder / 'annotations' / 'instances_val.json'
-    images = {path.name: path.read_bytes() for path in folder.glob('*/*.png')}
-    content = json.loads(file.read_text())
-    for annotation in content['annotations']:
-        del annotation['segmentation']
-    file.write_text(json.dumps(content))
-    stamp.write_text(json.dumps(dict(num_train=3, num_val=2, seed=0)))
-    write_digit_scenes(folder, 3, 2)
-    assert all('segmentation' in annotation for annotation in json.loads(file.read_text())['annotations'])
-    assert {path.name: path.read_bytes() for path in folder.glob('*/*.png')} == images
     assert [path.name for path in tmp_path.iterdir()] == ['scenes']
     with pytest.raises(FileExistsError, match='not these digit scenes'):
         write_digit_scenes(folder, 4, 2)

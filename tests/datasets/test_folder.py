@@ -107,14 +107,15 @@ def test_what_tools_leave_out_is_filled_in(own, tmp_path):
     assert fault_lines(data) == ['  checked: no faults found']
 
 
-def test_ids_that_begin_at_0(own, tmp_path):
-    """As Roboflow's do; pycocotools would not count what is found of annotation 0."""
+@pytest.mark.parametrize('own_id', [lambda number: number - 1, lambda number: f'box {number}'])
+def test_ids_that_pycocotools_do_not_take(own_id, own, tmp_path):
+    """As Roboflow's, which begin at 0: what is found of annotation 0 would not be counted."""
 
-    def count_from_0(content):
+    def renumber(content):
         for annotation in content['annotations']:
-            annotation['id'] -= 1
+            annotation['id'] = own_id(annotation['id'])
 
-    change(own / 'annotations' / 'instances_val.json', count_from_0)
+    change(own / 'annotations' / 'instances_val.json', renumber)
     data = read_data(own, tmp_path / 'scratch')
     ids = [annotation['id'] for annotation in json.loads(data.val.ann_file.read_text())['annotations']]
     assert min(ids) == 1 and len(set(ids)) == len(ids)

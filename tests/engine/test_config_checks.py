@@ -138,10 +138,15 @@ def test_options_with_effect(tmp_path, capsys):
     assert capsys.readouterr().err == ''
 
 
-def test_only_one_process_warns(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv('RANK', '1')
-    load(tmp_path, 'something=1')
-    assert capsys.readouterr().err == ''
+@pytest.mark.parametrize(
+    'launcher,variable', [('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')]
+)
+def test_only_the_first_process_warns(launcher, variable, capsys, monkeypatch):
+    cfg = Config(dict(launcher=launcher, something=1))
+    for rank, warned in (('0', True), ('1', False)):
+        monkeypatch.setenv(variable, rank)
+        check_keys(cfg, ['something'], set())
+        assert ('something' in capsys.readouterr().err) == warned
 
 
 @pytest.mark.parametrize('tool', ['train', 'test'])

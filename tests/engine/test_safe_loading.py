@@ -48,6 +48,14 @@ def test_files_without_weights_are_explained(checkpoint, message, tmp_path):
         load_from_local(str(tmp_path / 'c.pth'))
 
 
+@pytest.mark.parametrize('content', [b'', b'text', b'\x80\x02hq,Z2', b'\x80\x02q,_>', b'\x80\x02j', b'PK\x03\x04'])
+def test_junk_is_a_clear_error(content, tmp_path):
+    """Whatever kind torch raises: EOFError, UnpicklingError, KeyError, IndexError and struct.error are among them."""
+    (tmp_path / 'c.pth').write_bytes(content)
+    with pytest.raises(ValueError, match=r'c.pth is (cut off, )?damaged, (or )?no checkpoint of torch'):
+        read_file(tmp_path / 'c.pth')
+
+
 def backbone(kind, **settings):
     if kind == 'SwinTransformer':
         sizes = dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8], window_size=4)

@@ -66,6 +66,12 @@ def test_lrp_at_its_limits(scores, ious, expected):
     assert math.isnan(found.threshold) == (expected == 1)
 
 
+@pytest.mark.parametrize('ious', [[0.9, 0.0], [0.0, 0.9]])
+def test_lrp_of_equal_scores_is_that_of_all(ious):
+    """Of a true one with IoU 0.9 and a false one: (0.2 + 1) / 2, in whatever order they come."""
+    assert lrp(judged([0.5, 0.5], ious, 1), 0.5).error == pytest.approx(0.6)
+
+
 def test_laece_by_hand():
     """Four detections, of which one is false, in two bins and in ten."""
     found = judged([0.97, 0.93, 0.52, 0.48], [0.6, 0.4, 0.8, 0.0], 9)

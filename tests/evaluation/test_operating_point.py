@@ -31,6 +31,12 @@ def test_the_best_f1():
     assert best_operating_point(images[:1]) == OperatingPoint(pytest.approx(0.4, abs=1e-3), 1.0, 1.0)
 
 
+def test_a_threshold_does_not_cut_between_equal_scores():
+    """Of two at 0.5, of which one is right, both are shown, in whatever order they come; so are those of 0.5004."""
+    for scores, lefts in (([0.5, 0.5], (0, 90)), ([0.5, 0.5], (90, 0)), ([0.5004, 0.5], (0, 90))):
+        assert best_operating_point([(boxes(0), boxes(*lefts, scores=scores))]) == OperatingPoint(0.5, 0.5, 1.0)
+
+
 def test_where_nothing_is_found():
     assert best_operating_point([(boxes(0), boxes(40, scores=[0.9]))]) is None
     assert best_operating_point([(boxes(), boxes(40, scores=[0.9]))]) is None

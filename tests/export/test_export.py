@@ -151,18 +151,7 @@ def test_a_failed_check_leaves_nothing(dino, tmp_path, monkeypatch):
 def test_command(trained, tmp_path, capsys):
     """Of one size, with NMS inside, GridSample, AP and the runtime beside it."""
     out = tmp_path / 'model.onnx'
-    words = [
-        'export',
-        trained / 'config.py',
-        trained / 'weights.pth',
-        '-o',
-        out,
-        '--size',
-        '128',
-        '192',
-        '--nms',
-        '0.3',
-    ]
+    words = ['export', trained / 'config.py', trained / 'weights.pth', '-o', out, '--size', 128, 192, '--nms', 0.3]
     words += ['--with-runtime', '--sampling', 'grid_sample', '--img-dir', trained / 'data' / 'val']
     words += ['--ann-file', trained / 'data' / 'annotations' / 'instances_val.json']
     words += ['--images', *sorted((trained / 'data' / 'val').glob('*.png'))]
@@ -183,8 +172,9 @@ def test_command(trained, tmp_path, capsys):
 def test_to_torch(trained, tmp_path, capsys):
     """A program that runs where mmdet, mmcv and this package cannot be imported."""
     out = tmp_path / 'model.pt2'
-    words = ['export', str(trained / 'config.py'), str(trained / 'weights.pth'), '--to', 'torch', '-o', str(out)]
+    words = ['export', str(trained / 'weights.pth'), '--trust', '--to', 'torch', '-o', str(out)]
     assert main(words) == 0, capsys.readouterr().err
+    assert 'Loads checkpoint' not in capsys.readouterr().out
     code = (
         'import sys\n'
         'for name in ("mmcv", "mmdet", "mmengine", "mmdet_stable"): sys.modules[name] = None\n'
@@ -196,6 +186,54 @@ def test_to_torch(trained, tmp_path, capsys):
     )
     done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
     assert "'boxes', 'labels'" in done.stdout and '(3, 15, 4) True' in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    'words,message',
+    [
+        (
+            ['{model}', '-o', '{out}/x.onnx'],
+            'nothing was built, as what the configs there name can run any code',
+        ),
+        (['{config}', '-o', '{out}/x.onnx'], 'config.py: a config has no weights'),
+        (['{model}', '-o', '{out}'], 'this is a folder; give a file in it, such as'),
+        (
+            ['{model}', '-o', '{config}/x.onnx'],
+            'config.py cannot be written to; choose another by --out',
+        ),
+        (
+            ['{model}', '-o', '{out}/x.onnx', '--images', 'no.jpg'],
+            '--images no.jpg: there is no such file',
+        ),
+        (
+            ['{model}', '-o', '{out}/x.onnx', '--ann-file', 'no.json'],
+            '--ann-file no.json: there is no such file',
+        ),
+        (
+            ['{model}', '-o', '{out}/x.onnx', '--img-dir', '{out}'],
+            'has the pictures of --ann-file; give that, too',
+        ),
+        (
+            ['{model}', '-o', '{out}/x.onnx', '--int8', 'nowhere'],
+            '--int8 nowhere: there is no such folder',
+        ),
+        (['{model}', '-o', '{out}/x.onnx', '--to', 'torch', '--with-runtime'], 'are for --to onnx alone'),
+        (
+            ['{model}', '--trust', '-o', '{out}/x.onnx', '--cfg-options', 'model.num_queries=17'],
+            'in the checkpoint, (17, ',
+        ),
+        (
+            ['{model}', '--trust', '-o', '{out}/x.onnx', '--cfg-options', 'model.num_querys=17'],
+            'model.num_querys=17: StableDeformableDETR does not take it; did you mean num_queries?',
+        ),
+    ],
+)
+def test_mistakes_are_told_before_the_work(words, message, trained, tmp_path, capsys):
+    places = dict(model=trained / 'weights.pth', config=trained / 'config.py', out=tmp_path)
+    assert main(['export', *(word.format(**places) for word in words)]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith('error: ') and message in shown.err and not shown.out
+    assert not list(tmp_path.iterdir())
 
 
 def test_soft_nms_cannot_be_exported(dino):

@@ -254,12 +254,32 @@ def test_models_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr('mmdet_stable.inference.model_files.fetch', {'dino-r50-12e': Kept(checkpoint, DIGITS)}.get)
     kept = find_model('dino-r50-12e')
     assert kept.config.filename == str(DIGITS) and kept.checkpoint == str(checkpoint) and not kept.found
+    same = find_model('published://dino-r50-12e')
+    assert (same.config.filename, same.checkpoint, same.found) == (kept.config.filename, kept.checkpoint, False)
+    other = saved(small('demo_digits.py'), tmp_path / 'other')
+    assert find_model('published://dino-r50-12e', other).checkpoint == str(other)
     with pytest.raises(FileNotFoundError, match='demo_digits: a config has no weights; give the checkpoint'):
         find_model('demo_digits')
     with pytest.raises(FileNotFoundError, match=r'none\.pth: there is no such checkpoint'):
         find_model('demo_digits', 'none.pth')
     with pytest.raises(ValueError, match=r'dino_r50_12: there is no such file .* did you mean .*dino_r50_12e'):
         find_model('dino_r50_12')
+    with pytest.raises(ValueError, match=r'https://host/a\.pth: a URL tells no config; give the config as MODEL'):
+        find_model('https://host/a.pth')
+    with pytest.raises(ValueError, match='mmdet::dino: write it like mmdet::dino/dino-4scale'):
+        find_model('mmdet::dino')
+
+
+def test_a_name_that_nobody_has_published():
+    with pytest.raises(ValueError, match=r'dino-r50-12: .*no weights of this name; near are dino-r50-12e'):
+        find_model('published://dino-r50-12')
+
+
+def test_a_checkpoint_gives_its_config_to_another_one(tmp_path):
+    folder = work_dir(tmp_path / 'run')
+    other = saved(small('demo_digits.py'), tmp_path / 'other')
+    files = find_model(folder / 'epoch_1.pth', other)
+    assert files.config.filename == str(folder / 'demo_digits.py') and files.checkpoint == str(other) and files.found
 
 
 @pytest.mark.parametrize(

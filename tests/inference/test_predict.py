@@ -216,6 +216,20 @@ def test_files_that_are_no_model(name, hint, tmp_path, monkeypatch, capsys):
     assert f'error: {name} is no config (.py' in (error := capsys.readouterr().err) and hint in error
 
 
+@pytest.mark.parametrize(
+    'text,message',
+    [
+        ('\nmodel = [', 'config.py is no config, as it is no Python: line 2'),
+        ('lr = 1', 'config.py: has no "model"; give'),
+    ],
+)
+def test_configs_that_are_no_model(text, message, tmp_path, capsys):
+    (tmp_path / 'config.py').write_text(text)
+    (tmp_path / 'a.pth').touch()
+    assert main(['predict', str(tmp_path / 'config.py'), '--checkpoint', str(tmp_path / 'a.pth'), 'picture.jpg']) == 1
+    assert (error := capsys.readouterr().err).startswith('error: ') and message in error
+
+
 def test_work_dirs_ask_for_trust(model, scene, capsys):
     assert predict(model, scene / 'shots', '--out', scene / 'out', trust=False) == 1
     assert 'nothing was built, as what the configs there name can run any code' in capsys.readouterr().err
@@ -240,7 +254,10 @@ def test_unknown_models(arguments, message, capsys):
 def test_slices_need_sahi(model, scene, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'sahi', None)
     monkeypatch.delitem(sys.modules, 'mmdet_stable.inference.slicing', raising=False)
+    (scene / 'out').mkdir()
+    (scene / 'out' / 'predictions.json').write_text('of an earlier call')
     assert predict(model, scene / 'shots', '--slice', 50, '--out', scene / 'out') == 1
+    assert (scene / 'out' / 'predictions.json').read_text() == 'of an earlier call'
     assert "slices need the library SAHI: pip install 'mmdet_stable[slicing]'" in capsys.readouterr().err
 
 

@@ -177,6 +177,6 @@ def test_two_processes_download_once(server, config, folder, tmp_path):
 def test_offline_the_error_comes_before_anything_is_built(cache, config, folder, tmp_path):
     arguments = ['--work-dir', tmp_path / 'runs', *options(folder)]
     output = run_tool(sys.executable, 'tools/train.py', config('torchvision://resnet18'), *arguments, check=False)
-    assert 'OSError: model.backbone.init_cfg.checkpoint=torchvision://resnet18: weights cannot be downloaded' in output
+    assert 'error: model.backbone.init_cfg.checkpoint=torchvision://resnet18: weights cannot be downloaded' in output
     assert f'put the file at {cache / "resnet18-f37072fd.pth"}' in output and 'init_cfg=None' in output
     assert 'loading annotations' not in output and not list((tmp_path / 'runs').iterdir())

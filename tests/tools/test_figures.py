@@ -74,7 +74,7 @@ def test_results_go_into_the_first_work_dir(name, work_dirs, tmp_path, monkeypat
     (tmp_path / 'here').mkdir()
     monkeypatch.chdir(tmp_path / 'here')
     few = [] if name == 'convergence' else ['--num-images', '1', '--trust']
-    importlib.import_module(name).main([str(runs / 'b'), str(runs / 'a'), *few])
+    importlib.import_module(name).main([str(runs / 'b'), *few, str(runs / 'a')])  # options anywhere
     results = {'report.html'} if name == 'report' else {f'{name}.png', f'{name}.csv'}
     before = {path.name for path in (work_dirs / 'b').iterdir()}
     assert {path.name for path in (runs / 'b').iterdir()} == before | results

@@ -23,7 +23,7 @@ from mmdet_stable.evaluation.operating_point import OperatingPoint, kept_operati
 from mmdet_stable.training.config_file import config_text, own_path, starting_point
 from mmdet_stable.training.hardware import this_machine
 from mmdet_stable.training.measure import measure
-from mmdet_stable.training.plan import Wishes, make_plan
+from mmdet_stable.training.plan import PlanError, Wishes, make_plan
 from mmdet_stable.training.run import save_samples
 from mmdet_stable.visualization.report import write_report
 from tests.datasets.layouts import coco_scenes, voc_scenes, yolo_scenes
@@ -189,6 +189,20 @@ def test_averages_of_weights(average, settings, trained, scenes):
     assert hooks.average == settings and 'early_stopping' not in hooks
 
 
+def test_weights_of_a_work_dir(trained, scenes, tmp_path):
+    plan = make_plan(
+        data_statistics(read_data([scenes], tmp_path, seed=0)),
+        this_machine(),
+        Wishes(weights=str(trained.work_dir)),
+        False,
+    )
+    assert starting_point(plan) == (str(trained.work_dir / 'digits.py'), str(trained.checkpoint))
+    alone = shutil.copy(trained.checkpoint, tmp_path / 'mine.pth')
+    (tmp_path / 'mine.py').write_text("_base_ = 'other.py'")
+    with pytest.raises(PlanError, match=r'weights=.*mine.pth: .*mine.py has no "model", or inherits it'):
+        starting_point(plan._replace(weights=str(alone)))
+
+
 @pytest.mark.parametrize(
     'arguments,problem',
     [
@@ -196,12 +210,12 @@ def test_averages_of_weights(average, settings, trained, scenes):
         (['{data}', '--time', 'soon'], 'time=soon: write it like'),
         (['{data}', '--time', '5m', '--epochs', '3'], 'time=5m decides the number of epochs'),
         (['{data}', '--resume'], 'has no training to resume'),
-        (['{data}', '--weights', 'none'], 'no such file, and no name of published weights'),
+        (['{data}', '--weights', 'none'], 'no such file or folder, and no name of published weights'),
         (
             ['{data}', '--weights', '{data}/annotations/instances_train.json'],
             'If you trust whoever made them, add --trust',
         ),
-        (['{data}', '--weights', '{data}/annotations/instances_train.json', '--trust'], 'there are 0 configs in'),
+        (['{data}', '--weights', '{data}/annotations/instances_train.json', '--trust'], 'is needed to know the model'),
         (['{data}', '--backbone', 'vgg'], 'backbone=vgg: backbones are'),
         (['{data}', '--cfg-options', 'work_dir=w'], 'cfg_options: leave out work_dir'),
     ],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmdet_stable.engine import load_from_local
 from mmdet_stable.weights import WeightsError, containers, read
 from tests.weights.fixtures import FILES
 
@@ -50,6 +51,12 @@ def test_containers(file, taken, others, number):
     assert (published.taken, published.others, len(published.weights)) == (taken, others, number)
     assert not any(name.startswith('module.') for name in published.weights)
     assert all(isinstance(tensor, torch.Tensor) for tensor in published.weights.values())
+
+
+def test_of_two_sets_of_weights_both_loaders_take_the_same(tmp_path):
+    torch.save(dict(model=dict(w=torch.zeros(1)), state_dict=dict(w=torch.ones(1))), tmp_path / 'c.pth')
+    assert read(tmp_path / 'c.pth').weights['w'].item() == 1
+    assert load_from_local(str(tmp_path / 'c.pth'))['state_dict']['w'].item() == 1
 
 
 def test_arguments_of_the_training_are_data():

@@ -75,7 +75,7 @@ def parse_args() -> argparse.Namespace:
     group.add_argument('--gpus', type=int, default=0, metavar='N', help='train with tools/dist_train.sh on N GPUs')
     group.add_argument('--overlay', type=Path, help='config whose own settings, without its _base_, go over each row')
     group.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='as in tools/train.py')
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if not (args.list or args.run or args.work_dirs):
         parser.error('give work dirs, --list or --run')
     return args

@@ -24,7 +24,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     add_num_images(parser, default=4)
     parser.add_argument('--images', nargs='+', type=Path, metavar='PATH', help='images and folders of images')
     parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score of a box that is shown')
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     subjects = load_models(args)
     files = image_files(args.images) if args.images else None
     batches = {subject.name: batches_of(subject, files, args.num_images) for subject in subjects}

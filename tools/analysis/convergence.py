@@ -23,7 +23,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument('--metric', choices=list(METRICS), default='AP')
     parser.add_argument('--title', default='')
     add_out(parser, 'convergence.png', 'the picture; its numbers go beside it as CSV')
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     logs, remarks = find_runs(args.work_dirs)
     curves, more = read_curves(logs, args.metric, {log.stem: log.stem for log in logs})
     print('\n'.join(remarks + more), end='\n' if remarks + more else '', file=sys.stderr)

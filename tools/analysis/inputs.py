@@ -12,6 +12,7 @@ from mmengine.device import get_device
 
 from mmdet_stable.evaluation import RunLog, Subject, find_runs, load_subject
 from mmdet_stable.utils.trust import add_trust, require_trust
+from mmdet_stable.utils.user_errors import without_traceback
 from mmdet_stable.utils.work_dir import latest_checkpoint
 
 
@@ -113,7 +114,5 @@ def image_of(data_batch: dict) -> np.ndarray:
 
 def explained(main: Callable[[Optional[List[str]]], None]) -> None:
     """Call a tool; mistakes of the user end it with a message and without a traceback."""
-    try:
+    with without_traceback():
         main(None)
-    except (ValueError, FileNotFoundError, PermissionError) as error:
-        sys.exit(f'error: {error}')

@@ -20,7 +20,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument(
         '--max-objects', type=int, default=8, help='how many to draw, those whose query changes most; the CSV has all'
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     subject = single_model(args)
     batch = subject.batch(args.index)
     trace, classes = matching_trace(subject.model, batch), subject.dataset.metainfo['classes']

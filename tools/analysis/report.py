@@ -30,7 +30,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument('--device', default=get_device())
     add_out(parser, 'report.html', 'the page')
     add_trust(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     if find_runs(args.work_dirs)[0]:
         require_trust(args.work_dirs, args.trust)
     out = output_path(args)

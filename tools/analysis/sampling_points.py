@@ -23,7 +23,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument('--layer', type=int, default=-1, help='counted from 0; -1 is the last')
     parser.add_argument('--point', nargs=2, type=float, metavar=('X', 'Y'), help='pixels; default: the best detection')
     parser.add_argument('--level', type=int, default=0, help="of the encoder's token at the point; 0 is the finest")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     subject = single_model(args)
     batch = subject.file_batch(args.image) if args.image else subject.batch(args.index)
     point = tuple(args.point) if args.point else None

@@ -18,7 +18,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = argument_parser(__doc__, 'score_alignment.png')
     add_num_images(parser)
     parser.add_argument('--top', type=int, default=30, help='queries of each image')
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     points = {
         subject.name: score_alignment(subject.model, subject.batches(args.num_images), args.top)
         for subject in load_models(args)

@@ -13,6 +13,7 @@ from mmdet_stable.engine.lock import locked
 from mmdet_stable.evaluation import RunLog, differing_settings
 from mmdet_stable.evaluation.run_log import FINAL_TEST
 from mmdet_stable.utils.children import call
+from mmdet_stable.utils.work_dir import latest_checkpoint
 
 SWEEP_LOCK = '.sweep.lock'  # in the work dir
 TOOLS = Path(__file__).resolve().parents[1]
@@ -66,7 +67,7 @@ def run(job: Job, cfg: Config, gpus: int = 0) -> str:
         ValueError: if the work dir holds a run of other settings.
     """
     check_settings(job, cfg)
-    saved, last_checkpoint = job.log.config_file, job.work_dir / 'last_checkpoint'
+    saved = job.log.config_file
     if saved.exists() and job.log.finished:
         return 'finished before'
     job.work_dir.mkdir(parents=True, exist_ok=True)
@@ -78,13 +79,11 @@ def run(job: Job, cfg: Config, gpus: int = 0) -> str:
         cfg.dump(scratch)
         scratch.replace(saved)
         command = [TOOLS / 'dist_train.sh', saved, gpus] if gpus else [sys.executable, TOOLS / 'train.py', saved]
-        command += ['--work-dir', job.work_dir]
-        if last_checkpoint.exists():  # not before: --resume takes the place of load_from
-            command += ['--resume']
+        command += ['--work-dir', job.work_dir, '--resume']
         if not succeeds(command, job.work_dir):
             return 'failed'
         if not job.log.finished:  # stopped between the last checkpoint and its validation
-            command = [sys.executable, TOOLS / 'test.py', saved, last_checkpoint.read_text().strip()]
+            command = [sys.executable, TOOLS / 'test.py', saved, latest_checkpoint(job.work_dir)]
             if not succeeds([*command, '--work-dir', job.work_dir / FINAL_TEST], job.work_dir):
                 return 'failed'
         return 'finished'

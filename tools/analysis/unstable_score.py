@@ -20,7 +20,7 @@ from mmdet_stable.visualization import plot_unstable_scores
 def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = argument_parser(__doc__, 'unstable_score.png')
     add_num_images(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     scores, rows = {}, []
     for subject in load_models(args):
         matches = [

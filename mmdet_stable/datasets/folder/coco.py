@@ -197,9 +197,9 @@ def complete(content: Dict[str, list], folder: Path) -> List[str]:
             annotation[field] = value(annotation)
         if lacking:
             changes.append(f'{field} was filled in at {len(lacking)} annotations')
-    numbers = [annotation.get('id') or 0 for annotation in content['annotations']]
+    numbers = [annotation.get('id') for annotation in content['annotations']]
     # mmdet wants each number once, and pycocotools takes a match with an annotation of the number 0 for none.
-    if 0 in numbers or len(set(numbers)) < len(numbers):
+    if not all(isinstance(number, int) and number for number in numbers) or len(set(numbers)) < len(numbers):
         for number, annotation in enumerate(content['annotations'], 1):
             annotation['id'] = number
         changes.append('annotations were numbered from 1')
