@@ -81,7 +81,7 @@ class MaskTargets(NamedTuple):
         height, width = (size - 1 for size in self.corners.shape[1:])
         x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
         left, top = x.floor().clamp(-1, width - 1), y.floor().clamp(-1, height - 1)
-        cells = ((top + 1) * (width + 1) + left + 1).long()
+        cells = (top.long() + 1) * (width + 1) + left.long() + 1  # float32 counts to 2^24 only
         corners = self.corners.flatten().take(rows[..., None] * ((height + 1) * (width + 1)) + cells)
         right_share, low_share = x - left, y - top
         left_share, top_share = 1 - right_share, 1 - low_share

@@ -79,8 +79,9 @@ class PredictedMasks(NamedTuple):
         return self._replace(embeddings=self.embeddings[:, one], features=self.features[one], samples=samples)
 
     def float(self) -> 'PredictedMasks':
-        """The same in float32."""
-        return self._replace(embeddings=self.embeddings.float(), features=self.features.float())
+        """The same with embeddings in float32. The features stay as they are, and shared: who reads them converts what
+        it reads, and each of these objects would hold a copy."""
+        return self._replace(embeddings=self.embeddings.float())
 
     def detach(self) -> 'PredictedMasks':
         """The same without gradient."""

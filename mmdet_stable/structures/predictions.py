@@ -34,7 +34,7 @@ class Predictions(NamedTuple):
     plain_targets: bool = False
 
     def float(self) -> 'Predictions':
-        """These predictions in float32."""
+        """These predictions in float32, but for mask features; see :meth:`PredictedMasks.float`."""
         masks = self.masks and self.masks.float()
         return self._replace(logits=self.logits.float(), boxes_cxcywh=self.boxes_cxcywh.float(), masks=masks)
 

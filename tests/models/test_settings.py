@@ -154,6 +154,14 @@ def test_heads_of_another_kind(name, head, needed):
         build(cfg)
 
 
+@pytest.mark.parametrize('name', ['HDeformableDETR', 'DABDeformableDETR'])
+def test_heads_that_need_masks(name):
+    cfg = DETECTORS[name]({})
+    cfg.bbox_head.type = 'MaskDINOHead'
+    with pytest.raises(ValueError, match=r"bbox_head.type='MaskDINOHead': .* or a subclass of it, but no MaskDINOHead"):
+        build(cfg)
+
+
 def test_levels_of_a_detector():
     with pytest.raises(ValueError, match=r'model.num_feature_levels=4, .*model.neck.num_outs=3'):
         build(tiny_model_cfg(overrides=dict(num_feature_levels=4)))

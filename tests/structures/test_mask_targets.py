@@ -58,3 +58,13 @@ def test_averages():
 def test_sizes_must_agree():
     with pytest.raises(ValueError, match='pad_mask=True'):
         MaskTargets.from_masks([torch.zeros(1, 4, 4, dtype=torch.bool), torch.zeros(1, 4, 5, dtype=torch.bool)])
+
+
+def test_masks_of_more_pixels_than_float32_counts():
+    """4200 * 4200 is above 2^24: the only set pixel, on an odd index, has its value at its centre."""
+    size, x, y = 4200, 4099, 4101
+    masks = torch.zeros(1, size, size, dtype=torch.uint8)
+    masks[0, y, x] = 1
+    centre = (torch.tensor([x, y]) + 0.5) / size
+    value = MaskTargets.from_masks([masks]).sample(torch.tensor([0]), centre[None, None])
+    torch.testing.assert_close(value, torch.ones(1, 1), rtol=0, atol=0.01)

@@ -4,7 +4,6 @@ import inspect
 from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
-from mmcv.ops import batched_nms
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import ConfigType
@@ -13,6 +12,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmdet_stable.models.layers.mask_boxes import masks_to_xyxy
+
+from .nms import nms_results
 
 MASKS_AT_A_TIME = 16
 Size = Tuple[int, int]
@@ -26,7 +27,7 @@ class ImageSizes(NamedTuple):
     result: Size
 
 
-class Segment(NamedTuple):
+class PanopticSegment(NamedTuple):
     """One segment of a panoptic result, by its number in the map."""
 
     number: int
@@ -185,13 +186,12 @@ class MaskInference:
             if not self.focus_on_box:
                 inside = (logits.sigmoid_() * masks[part]).sum((1, 2))
                 scores[part] *= inside / (masks[part].sum((1, 2)) + 1e-6)
-        labels = inds % self.num_classes
-        keep = scores.argsort(descending=True)
+        found = InstanceData(scores=scores, labels=inds % self.num_classes, bboxes=boxes, masks=masks)
         if self.nms is not None:
-            keep = batched_nms(boxes, scores, labels, dict(self.nms))[1]
-        return InstanceData(scores=scores[keep], labels=labels[keep], bboxes=boxes[keep], masks=masks[keep])
+            return nms_results(found, self.nms)
+        return found[scores.argsort(descending=True)]
 
-    def panoptic(self, predictions: ImagePredictions) -> Tuple[Tensor, List[Segment]]:
+    def panoptic(self, predictions: ImagePredictions) -> Tuple[Tensor, List[PanopticSegment]]:
         """A map (H, W) int32 of segment numbers, 0 for none, and the segments, numbered from 1."""
         all_scores = self.scores(predictions.logits)
         best = all_scores.amax(1)
@@ -220,7 +220,7 @@ class MaskInference:
 
     def _numbered(
         self, labels: Sequence[int], won: Sequence[int], own: Sequence[int], both: Sequence[int]
-    ) -> Tuple[List[int], List[Segment]]:
+    ) -> Tuple[List[int], List[PanopticSegment]]:
         """The segment number of each query, 0 for none, and the segments.
 
         Args:
@@ -228,20 +228,20 @@ class MaskInference:
             won: pixels that a query wins; own: pixels of its mask; both: pixels that are both.
         """
         numbers: List[int] = []
-        segments: List[Segment] = []
+        segments: List[PanopticSegment] = []
         stuff: Dict[int, int] = {}
         for label, *areas in zip(labels, won, own, both):
             number = 0
             if min(areas) > 0 and areas[0] / areas[1] >= self.iou_thr:
                 number = stuff.get(label, len(segments) + 1)
                 if number > len(segments):
-                    segments.append(Segment(number, label, label < self.num_things))
+                    segments.append(PanopticSegment(number, label, label < self.num_things))
                     if not segments[-1].is_thing:
                         stuff[label] = number  # all regions of one kind of stuff are one segment
             numbers.append(number)
         return numbers, segments
 
-    def as_mmdet(self, numbers: Tensor, segments: Sequence[Segment]) -> Tensor:
+    def as_mmdet(self, numbers: Tensor, segments: Sequence[PanopticSegment]) -> Tensor:
         """The panoptic map (H, W) int32 in mmdet's code: the label, plus 1000 times a number of its own for each
         thing; C for pixels of no segment."""
         codes = [self.num_classes]

@@ -2,7 +2,6 @@
 
 from typing import Any, Dict, FrozenSet, List, Optional, Tuple
 
-from mmcv.ops import batched_nms
 from mmdet.models.dense_heads import DETRHead
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
@@ -16,6 +15,7 @@ from mmdet_stable.models.task_modules import StableHungarianAssigner
 from mmdet_stable.structures import BatchTargets, Predictions, QueryPlan
 
 from .loss_terms import ClassTerm, IoUTerm, L1Term, LossTerm
+from .nms import nms_results
 from .set_loss import SetLoss
 
 
@@ -40,7 +40,7 @@ class SetLossHead(DETRHead):
             ``check_head``.
     """
 
-    class_agnostic_encoder = True
+    class_agnostic_encoder = True  # whether proposals are supervised, and ranked by the detector, as class 0
     takes_softmax = False
     test_cfg_keys: FrozenSet[str] = frozenset({'max_per_img', 'nms'})
     default_sigmoid_eps = 1e-5
@@ -135,12 +135,7 @@ class SetLossHead(DETRHead):
         mmcv's NMS nor numpy takes the scores of mixed precision."""
         results = super()._predict_by_feat_single(cls_score.float(), bbox_pred.float(), img_meta, rescale)
         nms_cfg = self.test_cfg.get('nms')
-        if nms_cfg is None:
-            return results
-        detections, keep = batched_nms(results.bboxes, results.scores, results.labels, nms_cfg)
-        results = results[keep]
-        results.bboxes, results.scores = detections[:, :4], detections[:, 4]  # soft NMS lowers scores
-        return results
+        return results if nms_cfg is None else nms_results(results, nms_cfg)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tuple[Tensor, ...]:
         """Logits (K, B, Q, C) and normalised cxcywh boxes (K, B, Q, 4) of K decoder layers."""

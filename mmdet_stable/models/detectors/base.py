@@ -39,6 +39,7 @@ class StableDetector(DetectionTransformer):
     """
 
     head_type: Type[DETRHead] = DETRHead  # what kind of head takes the decoder's outputs
+    unfed_heads: Tuple[Type[DETRHead], ...] = ()  # heads of that kind which need more than these
     one_to_many: Optional[OneToMany] = None
     dn_query_generator: Union[DNQueryGenerator, CdnQueryGenerator, None]
     # First the configs, then the modules that are built of them, as in mmdet.
@@ -68,11 +69,19 @@ class StableDetector(DetectionTransformer):
 
     def _check_head_type(self, cfg: OptConfigType) -> None:
         kind = MODELS.get(cfg['type']) if cfg is not None and isinstance(cfg['type'], str) else None
-        if kind is not None and not issubclass(kind, self.head_type):
-            raise ValueError(
-                f'model.bbox_head.type={cfg["type"]!r}: {type(self).__name__} needs a {self.head_type.__name__} or a '
-                'subclass of it; those of mmdet_stable are listed in docs/mixing.md'
-            )
+        if kind is None or (issubclass(kind, self.head_type) and not issubclass(kind, self.unfed_heads)):
+            return
+        unfed = ''.join(f', but no {head.__name__}' for head in self.unfed_heads)
+        raise ValueError(
+            f'model.bbox_head.type={cfg["type"]!r}: {type(self).__name__} needs a {self.head_type.__name__} or a '
+            f'subclass of it{unfed}; those of mmdet_stable are listed in docs/mixing.md'
+        )
+
+    def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor, ...]:
+        """The neck's features of images (B, 3, H, W), in the weights' precision: mmdet's preprocessor makes images
+        of float32."""
+        features: Tuple[Tensor, ...] = super().extract_feat(batch_inputs.to(next(self.parameters()).dtype))
+        return features
 
     @property
     def coders(self) -> Tuple[Any, Any]:

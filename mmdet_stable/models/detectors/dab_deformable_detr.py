@@ -6,7 +6,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import ConfigType
 from torch import Tensor, nn
 
-from mmdet_stable.models.layers import DABDeformableDecoder, LevelSizes, marked
+from mmdet_stable.models.layers import DABDeformableDecoder, LevelSizes, at_least_float32, marked
 
 from .deformable import DeformableDetector
 
@@ -59,7 +59,7 @@ class DABDeformableDETR(DeformableDetector):
         query = self.query_embedding.weight.expand(memory.shape[0], -1, -1)
         if self.has_indicator:
             query = marked(query)
-        return dict(query=query, reference_points=anchors.sigmoid(), memory=memory), supervised
+        return dict(query=query, reference_points=at_least_float32(anchors).sigmoid(), memory=memory), supervised
 
 
 @MODELS.register_module()

@@ -1,16 +1,17 @@
 """What the detectors with deformable encoder and decoder have in common."""
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Type
 
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
-from mmdet.models.dense_heads import DeformableDETRHead
+from mmdet.models.dense_heads import DeformableDETRHead, DETRHead, DINOHead
 from mmdet.models.detectors import DeformableDETR
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.models.layers import SinePositionalEncoding
 from mmdet.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
 
+from mmdet_stable.models.dense_heads import MaskDINOHead
 from mmdet_stable.models.layers import (
     DeformableDecoder,
     LevelSizes,
@@ -42,8 +43,8 @@ class DeformableDetector(StableDetector, DeformableDETR):
     """
 
     head_type = DeformableDETRHead
+    unfed_heads: Tuple[Type[DETRHead], ...] = (MaskDINOHead,)
     selection: Selection = staticmethod(best_tokens)  # which tokens queries start from; an export records it
-    class_agnostic_encoder = True  # whether proposals are ranked, and supervised, as objects of class 0
 
     def __init__(self, *args: Any, one_to_many: OptConfigType = None, **kwargs: Any) -> None:
         self.one_to_many = OneToMany.from_cfg(one_to_many)
@@ -105,6 +106,12 @@ class DeformableDetector(StableDetector, DeformableDETR):
         if self.as_two_stage:
             nn.init.xavier_uniform_(self.memory_trans_fc.weight)
         nn.init.normal_(self.level_embed)
+
+    @property
+    def class_agnostic_encoder(self) -> bool:
+        """Whether proposals are ranked as objects of class 0: where the head supervises them as such."""
+        is_agnostic: bool = getattr(self.bbox_head, 'class_agnostic_encoder', not isinstance(self.bbox_head, DINOHead))
+        return is_agnostic
 
     def select_proposals(
         self, memory: Tensor, memory_mask: Optional[Tensor], spatial_shapes: LevelSizes

@@ -15,6 +15,7 @@ from mmdet_stable.models.layers import (
     FirstBoxes,
     LevelSizes,
     PixelDecoderOutputs,
+    at_least_float32,
     initial_boxes,
     level_sizes,
     level_starts,
@@ -53,7 +54,7 @@ class MaskDINO(DeformableDetector):
     """
 
     head_type = MaskDINOHead
-    class_agnostic_encoder = False
+    unfed_heads = ()
     first_boxes: FirstBoxes = staticmethod(initial_boxes)  # where the decoder starts; an export records it
     neck: Any
 
@@ -88,10 +89,8 @@ class MaskDINO(DeformableDetector):
         self.init_queries()
 
     def init_queries(self) -> None:
-        if self.as_two_stage:
-            self.memory_trans_fc = nn.Linear(self.embed_dims, self.embed_dims)
-            self.memory_trans_norm = nn.LayerNorm(self.embed_dims)
-        else:
+        self.init_proposals()
+        if not self.as_two_stage:
             self.query_feat = nn.Embedding(self.num_queries, self.embed_dims)
             self.query_embed = nn.Embedding(self.num_queries, 4)
 
@@ -165,7 +164,7 @@ class MaskDINO(DeformableDetector):
         else:
             learned = self.query_feat.weight, self.query_embed.weight
             query, boxes_unact = (weight.expand(memory.shape[0], -1, -1) for weight in learned)
-        return dict(query=query, reference_points=boxes_unact.sigmoid(), memory=memory), head_inputs
+        return dict(query=query, reference_points=at_least_float32(boxes_unact).sigmoid(), memory=memory), head_inputs
 
     def forward_decoder(self, query: Tensor, **inputs: Any) -> Dict[str, Any]:
         """As in :class:`DeformableDetector`, and in training also the content of the queries before the decoder."""

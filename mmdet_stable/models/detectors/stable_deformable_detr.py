@@ -7,7 +7,7 @@ from mmdet.utils import ConfigType
 from mmengine.model import xavier_init
 from torch import Tensor, nn
 
-from mmdet_stable.models.layers import DeformableDecoder, LevelSizes
+from mmdet_stable.models.layers import DeformableDecoder, LevelSizes, at_least_float32
 
 from .deformable import DeformableDetector
 
@@ -74,12 +74,12 @@ class StableDeformableDETR(DeformableDetector):
         if not self.as_two_stage:
             learned = self.query_embedding.weight[: self.num_matching_queries].expand(memory.shape[0], -1, -1)
             query_pos, query = learned.chunk(2, dim=-1)
-            reference_points = self.reference_points_fc(query_pos).sigmoid()
+            reference_points = at_least_float32(self.reference_points_fc(query_pos)).sigmoid()
             supervised = self.no_proposals()
         else:
             boxes_unact, supervised = self.select_proposals(memory, memory_mask, spatial_shapes)
             encoding = self.get_proposal_pos_embed(boxes_unact, num_pos_feats=self.embed_dims // 2)
-            query_pos, query = self.pos_trans_norm(self.pos_trans_fc(encoding)).chunk(2, dim=-1)
+            query_pos, query = self.pos_trans_norm(self.pos_trans_fc(encoding.to(memory.dtype))).chunk(2, dim=-1)
             reference_points = boxes_unact.sigmoid()
             if self.mixed_selection:
                 query = self.query_embedding.weight[: self.num_matching_queries].expand(memory.shape[0], -1, -1)

@@ -40,7 +40,6 @@ class StableDINO(DeformableDetector):
     """
 
     head_type = DINOHead
-    class_agnostic_encoder = False
 
     def __init__(
         self,

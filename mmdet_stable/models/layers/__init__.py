@@ -1,4 +1,4 @@
-from .box_refinement import refined_boxes, refined_proposals
+from .box_refinement import at_least_float32, refined_boxes, refined_proposals
 from .conditional_decoders import ConditionalDecoder, ConditionalEncoder, DABDecoder, DABEncoder
 from .deformable_attention import DeformableAttention
 from .deformable_decoders import DABDeformableDecoder, DeformableDecoder, DinoDecoder
@@ -42,6 +42,7 @@ __all__ = [
     'Selection',
     'SelfAttention',
     'anchors_unact',
+    'at_least_float32',
     'best_tokens',
     'boxes_of_masks',
     'denoising_queries',

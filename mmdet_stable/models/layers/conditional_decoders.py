@@ -11,7 +11,7 @@ from mmdet.models.layers.transformer.detr_layers import DetrTransformerEncoder
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from .box_refinement import refined_boxes
+from .box_refinement import at_least_float32, refined_boxes
 from .deformable_decoders import require_all_layers
 from .transformer_layers import ConditionalDecoderLayer, DABDecoderLayer, EncoderLayer
 
@@ -78,7 +78,7 @@ class ConditionalDecoder(ConditionalDetrTransformerDecoder):
         Returns:
             States of K layers (K, B, Q, D), normalised, and the reference points (B, Q, 2) in [0, 1].
         """
-        references = self.ref_point_head(query_pos).sigmoid()
+        references = at_least_float32(self.ref_point_head(query_pos)).sigmoid()
         sine_embed = coordinate_to_encoding(references, num_feats=self.embed_dims // 2)
         states = []
         for index, layer in enumerate(self.layers):
@@ -158,14 +158,14 @@ class DABDecoder(DABDetrTransformerDecoder):
         Returns:
             States of K layers (K, B, Q, D), normalised, and the references (K, B, Q, 2 or 4) that they start from.
         """
-        boxes = query_pos.sigmoid()
+        boxes = at_least_float32(query_pos).sigmoid()
         states, references = [], [boxes]
         for index, layer in enumerate(self.layers):
             encoding = coordinate_to_encoding(boxes, num_feats=self.embed_dims // 2)
             query = layer(
                 query,
                 key=key,
-                query_pos=self.ref_point_head(encoding),
+                query_pos=self.ref_point_head(encoding.to(query.dtype)),
                 key_pos=key_pos,
                 ref_sine_embed=self.centre_encoding(index, query, boxes, encoding),
                 self_attn_masks=self_attn_mask,

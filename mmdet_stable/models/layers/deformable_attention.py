@@ -57,7 +57,7 @@ class DeformableAttention(MultiScaleDeformableAttention):
         value = query if value is None else value
         identity = query if identity is None else identity
         if query_pos is not None:
-            query = query + query_pos
+            query = (query + query_pos).to(query.dtype)  # positions are float32, also in a model of half precision
         if not self.batch_first:
             query, value = query.transpose(0, 1), value.transpose(0, 1)
         value = self.value_proj(value)

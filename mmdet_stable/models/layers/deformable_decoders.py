@@ -132,7 +132,8 @@ class DinoDecoder(DeformableDecoder):
         self.norm: nn.Module = nn.LayerNorm(self.embed_dims)
 
     def query_position(self, index: int, query: Tensor, boxes: Tensor, query_pos: Optional[Tensor]) -> Tensor:
-        return self.ref_point_head(coordinate_to_encoding(boxes, num_feats=self.embed_dims // 2))
+        encoding = coordinate_to_encoding(boxes, num_feats=self.embed_dims // 2)
+        return self.ref_point_head(encoding.to(query.dtype))
 
     def normalised(self, query: Tensor) -> Tensor:
         return self.norm(query)

@@ -50,7 +50,7 @@ def boxes_of_masks(embeddings: Tensor, mask_features: Tensor, box_type: str) -> 
     """
     height, width = mask_features.shape[-2:]
     # Not by `new_tensor`, which would bake the sizes into an export.
-    whwh = torch.tensor([width, height] * 2, device=embeddings.device).to(embeddings.dtype)
+    whwh = torch.tensor([width, height] * 2, device=embeddings.device).float()
     with torch.autocast(embeddings.device.type, enabled=False):
         features = mask_features.float().flatten(2)
         boxes = [

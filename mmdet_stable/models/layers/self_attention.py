@@ -56,8 +56,9 @@ class SelfAttention(MultiheadAttention):
         identity = query if identity is None else identity
         if key_pos is None and query_pos is not None and query_pos.shape == key.shape:
             key_pos = query_pos
-        query = query if query_pos is None else query + query_pos
-        key = key if key_pos is None else key + key_pos
+        # Positions are float32, also in a model of half precision.
+        query = query if query_pos is None else (query + query_pos).to(query.dtype)
+        key = key if key_pos is None else (key + key_pos).to(key.dtype)
         weights = self.attn.in_proj_weight.chunk(3)
         bias = self.attn.in_proj_bias
         biases: Tuple[Optional[Tensor], ...] = (None, None, None) if bias is None else bias.chunk(3)
@@ -81,6 +82,21 @@ class FusedConditionalAttention(ConditionalAttention):
 
     Source: arXiv:2108.06152.
     """
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        query_pos: Optional[Tensor] = None,
+        ref_sine_embed: Optional[Tensor] = None,
+        key_pos: Optional[Tensor] = None,
+        **masks: Any,
+    ) -> Tensor:
+        """As in mmdet, with positions in the precision of the queries: those made of sines are float32, also in a model
+        of half precision."""
+        positions = dict(query_pos=query_pos, ref_sine_embed=ref_sine_embed, key_pos=key_pos)
+        positions = {name: value if value is None else value.to(query.dtype) for name, value in positions.items()}
+        return super().forward(query, key, **positions, **masks)
 
     def forward_attn(
         self,

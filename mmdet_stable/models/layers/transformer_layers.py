@@ -5,6 +5,7 @@ from mmcv.cnn.bricks.transformer import FFN
 from mmdet.models.layers import (
     DeformableDetrTransformerDecoderLayer,
     DeformableDetrTransformerEncoderLayer,
+    DetrTransformerDecoderLayer,
     DetrTransformerEncoderLayer,
 )
 from mmdet.models.layers.transformer.conditional_detr_layers import ConditionalDetrTransformerDecoderLayer
@@ -58,19 +59,8 @@ class DeformableDecoderLayer(DeformableDetrTransformerDecoderLayer):
         self.norms = norms(self.norm_cfg, self.embed_dims, 3)
 
 
-class ConditionalDecoderLayer(ConditionalDetrTransformerDecoderLayer):
-    """Decoder layer of Conditional DETR."""
-
-    def _init_layers(self) -> None:
-        self.self_attn = FusedConditionalAttention(**self.self_attn_cfg)
-        self.cross_attn = FusedConditionalAttention(**self.cross_attn_cfg)
-        self.embed_dims = self.self_attn.embed_dims
-        self.ffn = FFN(**self.ffn_cfg)
-        self.norms = norms(self.norm_cfg, self.embed_dims, 3)
-
-
-class DABDecoderLayer(DABDetrTransformerDecoderLayer):
-    """Decoder layer of DAB-DETR."""
+class ConditionalAttentionLayer(DetrTransformerDecoderLayer):
+    """What decoder layers of Conditional DETR and DAB-DETR consist of."""
 
     def _init_layers(self) -> None:
         self.self_attn = FusedConditionalAttention(**self.self_attn_cfg)
@@ -79,6 +69,14 @@ class DABDecoderLayer(DABDetrTransformerDecoderLayer):
         self.ffn = FFN(**self.ffn_cfg)
         self.norms = norms(self.norm_cfg, self.embed_dims, 3)
         self.keep_query_pos = self.cross_attn.keep_query_pos
+
+
+class ConditionalDecoderLayer(ConditionalAttentionLayer, ConditionalDetrTransformerDecoderLayer):
+    """Decoder layer of Conditional DETR."""
+
+
+class DABDecoderLayer(ConditionalAttentionLayer, DABDetrTransformerDecoderLayer):
+    """Decoder layer of DAB-DETR."""
 
 
 def norms(norm_cfg: ConfigType, embed_dims: int, number: int) -> ModuleList:

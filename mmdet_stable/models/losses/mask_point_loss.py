@@ -210,9 +210,10 @@ def mask_ious(images: Sequence[MaskPairs], averages: Tensor) -> Tensor:
     """
     ious = []
     for pairs in images:
+        features = pairs.mask_features.float()
         for embeddings, rows in zip(pairs.embeddings.split(PAIRS_AT_A_TIME), pairs.rows.split(PAIRS_AT_A_TIME)):
             covered = averages[rows]
-            positive = (masks_of(embeddings.float(), pairs.mask_features.float()) > 0).float()
+            positive = (masks_of(embeddings.float(), features) > 0).float()
             both = (positive * covered).sum((1, 2))
             ious.append(both / (positive.sum((1, 2)) + covered.sum((1, 2)) - both).clamp(min=1e-6))
     return torch.cat(ious) if ious else averages.new_zeros(0)

@@ -89,6 +89,7 @@ def position_supervised_loss(
         logits: (..., C) raw scores.
         labels: (...) int64 in [0, C]; C means background.
         targets: (...) in [0, 1], detached; ignored where the label is background.
+        gamma: 0, or 1 or more; with others, gradients may not be finite.
 
     Returns:
         (...) loss of each query in float32, finite for any finite logits, also in float16.
@@ -158,12 +159,14 @@ class PositionSupervisedLoss(QualityFocalLoss):
     Args:
         f1: a name, e.g. ``'s^2'`` (default) or ``'1'``, which is the focal loss, or exponents, e.g.
             ``dict(iou_power=4, score_power=0)``; see :func:`position_target`.
-        gamma, alpha: as in the focal loss.
+        gamma: as in the focal loss: 0, or 1 or more. Between these, its gradient grows without bound where the score
+            meets the target.
+        alpha: as in the focal loss.
         reduction: ``'mean'``, ``'sum'`` or ``'none'``.
         loss_weight: factor of the loss.
 
     Raises:
-        ValueError: for an unknown ``f1``, or a negative ``loss_weight``.
+        ValueError: for an unknown ``f1``, another ``gamma``, or a negative ``loss_weight``.
 
     Source: arXiv:2304.04742 Eq. 3, Table 7 (f1) and Table 8 (loss_weight).
     """
@@ -178,6 +181,11 @@ class PositionSupervisedLoss(QualityFocalLoss):
         loss_weight: float = 1.0,
     ) -> None:
         check_weights(type(self).__name__, [('loss_weight', loss_weight)])
+        if not (gamma == 0 or 1 <= gamma < math.inf):
+            raise ValueError(
+                f'gamma={gamma}: set it to 0, or to a number from 1 up, as 2.0; otherwise the gradient is not finite '
+                'where the score meets the target'
+            )
         super().__init__(use_sigmoid=use_sigmoid, beta=gamma, reduction=reduction, loss_weight=loss_weight)
         if not hasattr(type(self), 'f1'):  # a subclass may have one of its own
             self.f1 = position_target(f1)

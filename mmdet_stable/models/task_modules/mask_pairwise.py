@@ -102,20 +102,3 @@ def random_points(
 ) -> Tensor:
     """Uniform points for :class:`MaskSamples`: (1, B, P, 2) where layers share them, or (K, B, P, 2)."""
     return torch.rand(1 if shared else num_layers, num_images, num_points, 2, device=device)
-
-
-def with_stuff_costs(box_costs: Tensor, is_thing: Tensor, valid: Tensor) -> Tensor:
-    """Box costs in which stuff, whose boxes mean little, costs the same for all queries.
-
-    Args:
-        box_costs: (K, B, G, Q), L1 or GIoU.
-        is_thing: (B, G) bool; False for stuff.
-        valid: (B, G) bool; False in padding.
-
-    Returns:
-        The same with the mean over all things of the image in the rows of stuff; 0 in images without things.
-    """
-    counted = (is_thing & valid)[..., None]
-    total = box_costs.masked_fill(~counted, 0).sum((-2, -1), keepdim=True)
-    number = counted.sum((-2, -1), keepdim=True) * box_costs.shape[-1]
-    return torch.where(is_thing[..., None], box_costs, total / number.clamp(min=1))

@@ -9,7 +9,6 @@ from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .mask_pairwise import with_stuff_costs
 from .match_costs import batched_cost
 from .pairwise import Pairwise
 
@@ -46,3 +45,20 @@ class ThingsOnlyCost(BaseMatchCost):
         targets = pairwise.targets
         costs = batched_cost(self.cost, pairwise)
         return with_stuff_costs(costs, targets.labels < self.num_things, targets.valid)
+
+
+def with_stuff_costs(box_costs: Tensor, is_thing: Tensor, valid: Tensor) -> Tensor:
+    """Box costs in which stuff, whose boxes mean little, costs the same for all queries.
+
+    Args:
+        box_costs: (K, B, G, Q), L1 or GIoU.
+        is_thing: (B, G) bool; False for stuff.
+        valid: (B, G) bool; False in padding.
+
+    Returns:
+        The same with the mean over all things of the image in the rows of stuff; 0 in images without things.
+    """
+    counted = (is_thing & valid)[..., None]
+    total = box_costs.masked_fill(~counted, 0).sum((-2, -1), keepdim=True)
+    number = counted.sum((-2, -1), keepdim=True) * box_costs.shape[-1]
+    return torch.where(is_thing[..., None], box_costs, total / number.clamp(min=1))

@@ -98,6 +98,25 @@ def test_nms_and_boxes_from_masks():
         assert mask.sum() == inside.sum() and (not inside.numel() or (inside.any(0)[[0, -1]].all()))
 
 
+def test_soft_nms_lowers_scores_and_sorts_by_them():
+    boxes = torch.full((14, 4), 0.4) + torch.arange(14)[:, None] * 1e-3  # nearly the same
+    predictions = recorded(0)._replace(boxes_cxcywh=boxes)
+    settings = dict(max_per_img=30, focus_on_box=True)
+    plain = MaskInference(4, 7, **settings).instances(predictions)
+    found = MaskInference(4, 7, nms=dict(type='soft_nms', iou_threshold=0.3), **settings).instances(predictions)
+    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+    assert found.scores[0] == plain.scores[0] and found.scores.sum() < 0.8 * plain.scores.sum()
+    assert len(found.masks) == len(found.scores) == len(found.bboxes)
+
+
+@pytest.mark.parametrize('nms', [None, dict(type='nms', iou_threshold=0.8), dict(type='soft_nms')], ids=str)
+def test_no_things_among_the_best(nms):
+    """With panoptic segments, instances are things only; here all classes are stuff."""
+    found = MaskInference(0, 7, panoptic_on=True, nms=nms).instances(recorded(0))
+    assert len(found.scores) == len(found.labels) == 0
+    assert found.bboxes.shape == (0, 4) and found.masks.shape[0] == 0
+
+
 def test_more_instances_than_pairs_and_errors():
     assert len(MaskInference(4, 7, max_per_img=1000).instances(recorded(0)).scores) == 14 * 7
     with pytest.raises(ValueError, match='at least one of instance_on'):

@@ -1,4 +1,4 @@
-"""Training and inference under autocast, and predictions that overflow."""
+"""Training and inference under autocast, inference of models in half precision, and predictions that overflow."""
 
 import copy
 
@@ -9,7 +9,10 @@ from mmengine.optim import OptimWrapper
 
 from tests.models.detectors.test_dn_deformable_detr import dn_deformable
 from tests.models.detectors.test_ground_truth_of_every_kind import dn_detr, stable_dino
-from tests.utils import samples
+from tests.models.detectors.test_mask_dino import model_cfg as mask_dino_cfg
+from tests.models.detectors.test_stable_deformable_detr import PLAIN, deformable
+from tests.models.test_mixing import MATRIX, model_cfg
+from tests.utils import build, samples
 
 MODELS = dict(stable_dino=stable_dino, dn_detr=dn_detr, dn_deformable=lambda: dn_deformable(as_two_stage=True))
 IMAGES = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0))
@@ -98,6 +101,38 @@ def test_training_in_bfloat16_learns_and_predicts(model):
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         results = model.eval().predict(IMAGES, copy.deepcopy(batch))
     assert all(result.pred_instances.bboxes.isfinite().all() and len(result.pred_instances) for result in results)
+
+
+def dn_conditional():
+    return build(model_cfg('Conditional-DETR', MATRIX['Conditional-DETR'][1]['denoising']))
+
+
+FAMILIES = dict(
+    MODELS,
+    dn_conditional=dn_conditional,
+    deformable=deformable,
+    learned_points=lambda: deformable(PLAIN),
+    mask_dino=lambda: build(mask_dino_cfg()),
+)
+
+
+@pytest.mark.parametrize('model', FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+def test_models_of_half_precision_predict(model, dtype):
+    """All weights are halved. Boxes stay float32; scores are nearly those of the whole model."""
+    model = model().eval()
+    model.bbox_head.test_cfg = dict(max_per_img=15)  # without NMS, which might keep another number
+    batch = samples((3, 0))
+    batch[1].set_metainfo(dict(img_shape=(80, 100)))
+    data = dict(inputs=[image.sigmoid() * 255 for image in IMAGES], data_samples=batch)
+    with torch.no_grad():
+        whole = model.test_step(copy.deepcopy(data))
+        halved = model.to(dtype).test_step(copy.deepcopy(data))
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    for expected, found in zip(whole, halved):
+        expected, found = expected.pred_instances, found.pred_instances
+        assert found.bboxes.dtype == found.scores.dtype == torch.float32
+        torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=0.03)
 
 
 @pytest.fixture

@@ -254,6 +254,25 @@ def test_predictions_come_from_the_last_layer(config):
         torch.testing.assert_close(ours.scores, all_layers.scores)
 
 
+@pytest.mark.parametrize('head', ['StableDeformableDETRHead', 'StableDINOHead', 'DeformableDETRHead'])
+def test_proposals_are_ranked_as_the_head_supervises_them(head):
+    """By class 0 among all tokens, or by the best class, of which the best proposals learn."""
+    cfg = tiny_model_cfg(TWO_STAGE, dict(type='StableDeformableDETR', bbox_head=dict(type=head)), num_queries=10)
+    cfg.train_cfg.assigner.type = 'StableHungarianAssigner' if head.startswith('Stable') else 'HungarianAssigner'
+    model = build(cfg).train()
+    with torch.no_grad():
+        for branch in model.bbox_head.cls_branches:
+            torch.nn.init.normal_(branch.weight, std=0.3)
+        states = model.forward_transformer(model.extract_feat(IMAGES), samples((3, 1), (64, 96)))
+        proposals, logits = states['enc_outputs_coord'], states['enc_outputs_class']
+    by_class = head == 'StableDINOHead'
+    assert model.class_agnostic_encoder != by_class
+    assert (logits.shape[1] == 10) == by_class
+    scores = logits.amax(-1) if by_class else logits[..., 0]
+    best = scores.topk(10, 1).indices[..., None].expand(-1, -1, 4)
+    torch.testing.assert_close(states['references'][0], proposals.gather(1, best))
+
+
 def test_losses_at_test_time():
     """As a hook may ask for on validation data: without one-to-many queries there are none of their losses."""
     model = deformable(detector='HDeformableDETR', one_to_many=dict(ONE_TO_MANY, num_queries=8)).eval()

@@ -44,6 +44,13 @@ def test_boxes_of_queries_are_those_of_their_masks(num_queries):
         torch.testing.assert_close(first, inverse_sigmoid(expected, eps=1e-5))
 
 
+def test_boxes_of_half_precision_masks_have_all_digits():
+    """Also where bfloat16 cannot hold the width: 333 would become 332."""
+    embeddings, features = torch.randn(1, 5, 4).bfloat16(), torch.randn(1, 4, 8, 333).bfloat16()
+    boxes = boxes_of_masks(embeddings, features, 'bitmask')
+    assert torch.equal(boxes, boxes_of_masks(embeddings.float(), features.float(), 'bitmask'))
+
+
 def test_regressed_boxes_and_unknown_types():
     boxes = torch.randn(1, 2, 4, requires_grad=True)
     first = initial_boxes(boxes, torch.randn(1, 2, 3), torch.randn(1, 3, 4, 4), 'no')

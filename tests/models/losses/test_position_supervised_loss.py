@@ -203,6 +203,21 @@ def test_finite_for_extreme_logits(dtype):
     assert loss.dtype == torch.float32 and loss.isfinite().all() and logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize('gamma', [0, 1, 1.5])
+def test_gradients_are_finite_for_every_gamma(gamma):
+    """Also where the score is 0 by its logit, and where it meets the target."""
+    loss_cls = PositionSupervisedLoss(f1='s', gamma=gamma)
+    logits = torch.tensor([[-200.0, 0.0], [0.0, -200.0]], requires_grad=True)
+    loss_cls(logits, (torch.tensor([0, 0]), torch.tensor([0.5, 0.5]))).backward()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('gamma', [0.5, 0.999, -1, math.nan, math.inf])
+def test_gammas_without_finite_gradients(gamma):
+    with pytest.raises(ValueError, match=f'gamma={gamma}: set it to 0, or to a number from 1 up, as 2.0'):
+        PositionSupervisedLoss(gamma=gamma)
+
+
 def test_background_only_and_empty():
     logits = torch.randn(6, 3, requires_grad=True)
     loss = position_supervised_loss(logits, torch.full((6,), 3), torch.rand(6))
