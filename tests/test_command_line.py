@@ -18,9 +18,21 @@ def stop(*args, **kwargs):
     raise KeyboardInterrupt
 
 
-def test_a_stopped_training_says_how_to_go_on(monkeypatch, capsys):
+@pytest.mark.parametrize('work_dir', [None, 'mine'])
+def test_a_stopped_training_says_how_to_go_on(work_dir, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mmdet_stable.training, 'train', stop)
-    assert main(['train', 'data']) == 130
+    monkeypatch.chdir(tmp_path)
+    arguments = ['train', 'data', *(['--work-dir', work_dir] if work_dir else [])]
+    assert main(arguments) == 130
+    assert capsys.readouterr().err.split('\n')[1:] == [
+        'There is no checkpoint yet: the same command begins anew.',
+        'stopped',
+        '',
+    ]
+    folder = tmp_path / (work_dir or f'work_dirs/{tmp_path.name}')  # of data that are no folder, the name of theirs
+    folder.mkdir(parents=True)
+    (folder / 'epoch_1.pth').touch()
+    assert main(arguments) == 130
     assert capsys.readouterr().err.split('\n')[1:] == [
         'The same command with --resume goes on from the last checkpoint.',
         'stopped',
