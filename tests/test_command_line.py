@@ -18,14 +18,41 @@ def stop(*args, **kwargs):
     raise KeyboardInterrupt
 
 
-def test_a_stopped_training_says_how_to_go_on(monkeypatch, capsys):
+@pytest.mark.parametrize('work_dir', [None, 'mine'])
+def test_a_stopped_training_says_how_to_go_on(work_dir, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mmdet_stable.training, 'train', stop)
-    assert main(['train', 'data']) == 130
+    monkeypatch.chdir(tmp_path)
+    arguments = ['train', 'data', *(['--work-dir', work_dir] if work_dir else [])]
+    assert main(arguments) == 130
+    assert capsys.readouterr().err.split('\n')[1:] == [
+        'There is no checkpoint yet: the same command begins anew.',
+        'stopped',
+        '',
+    ]
+    folder = tmp_path / (work_dir or f'work_dirs/{tmp_path.name}')  # of data that are no folder, the name of theirs
+    folder.mkdir(parents=True)
+    (folder / 'epoch_1.pth').touch()
+    assert main(arguments) == 130
     assert capsys.readouterr().err.split('\n')[1:] == [
         'The same command with --resume goes on from the last checkpoint.',
         'stopped',
         '',
     ]
+
+
+def test_a_resumed_training_says_which_settings_count(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(mmdet_stable.training, 'train', lambda *args, **kwargs: None)
+    arguments = ['train', 'other', '--epochs', '9', '--work-dir', str(tmp_path / 'w')]
+    assert main([*arguments, '--resume']) == 0 and capsys.readouterr().out == ''  # train says what is missing
+    config = tmp_path / 'w' / 'setup' / 'w.py'
+    config.parent.mkdir(parents=True)
+    config.touch()
+    assert main(arguments) == 0 and capsys.readouterr().out == ''
+    assert main([*arguments, '--resume']) == 0
+    assert capsys.readouterr().out == (
+        f'resuming as {config} says: its data and settings count, and of this command only --work-dir and '
+        '--cfg-options\n'
+    )
 
 
 def test_whoever_reads_may_have_enough():

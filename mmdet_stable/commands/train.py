@@ -102,12 +102,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and report."""
     from mmdet_stable.training import train  # needs all of mmdet, and matplotlib
+    from mmdet_stable.training.config_file import own_path
+    from mmdet_stable.training.run import data_name
 
     if args.weights and Path(args.weights).expanduser().exists():
         require_trust([Path(args.weights)], args.trust)  # the config beside it is run
+    folder = Path(args.work_dir or Path('work_dirs') / data_name(Path(args.data[0]))).resolve()
+    if args.resume and own_path(folder).is_file():
+        print(
+            f'resuming as {own_path(folder)} says: its data and settings count, and of this command only --work-dir '
+            'and --cfg-options',
+            flush=True,
+        )
     try:
         train(args.data, **{name: getattr(args, name) for name in OPTIONS})
     except KeyboardInterrupt:
-        print('\nThe same command with --resume goes on from the last checkpoint.', file=sys.stderr)
+        if any(folder.glob('*.pth')):
+            print('\nThe same command with --resume goes on from the last checkpoint.', file=sys.stderr)
+        else:
+            print('\nThere is no checkpoint yet: the same command begins anew.', file=sys.stderr)
         raise
     return 0
