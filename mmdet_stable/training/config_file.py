@@ -6,6 +6,7 @@ from typing import Any, Mapping, NamedTuple, Optional
 
 import mmdet_stable.shipped
 from mmdet_stable.datasets.folder import DataStatistics, FoundData, Split
+from mmdet_stable.engine import load_from_local
 from mmdet_stable.utils.work_dir import checkpoint_of, config_beside, saved_config
 from mmdet_stable.weights import fetch
 from mmdet_stable.weights.named import PREFIX, named_weights
@@ -47,6 +48,7 @@ def starting_point(plan: Plan) -> Start:
         if path.is_dir():
             return Start(saved_config(path).filename, checkpoint_of(path))
         if path.is_file():
+            load_from_local(str(path))  # which refuses what is damaged
             return Start(config_beside(path).filename, str(path))
     except (ValueError, OSError) as error:
         raise PlanError(f'weights={plan.weights}: {error}') from error

@@ -1,7 +1,9 @@
 """What a step takes on this machine, measured on the first steps, and what fits into a time."""
 
 import math
+import os
 import re
+import tempfile
 import time
 from itertools import islice
 from typing import Generator, NamedTuple, Tuple
@@ -34,15 +36,19 @@ class Pace(NamedTuple):
         step: of a training step with one batch, loading included.
         validation: of all validation images.
         steps: of an epoch.
+        saving: of writing one checkpoint.
     """
 
     step: float
     validation: float
     steps: int
+    saving: float = 0.0
 
     def duration(self, epochs: int, validations: int) -> float:
-        """Of a training, with its validations, and the report at the end, which takes about three of these."""
-        return epochs * self.steps * self.step + (validations + 3) * self.validation
+        """Of a training, with a checkpoint after each epoch and after each validation, which may be the best so far,
+        and the report at the end, which takes about as long as three validations."""
+        training = epochs * (self.steps * self.step + self.saving)
+        return training + validations * (self.validation + self.saving) + 3 * self.validation
 
     def epochs_in(self, seconds: float, most_validations: int) -> int:
         """How many epochs fit; 0 where not even one does."""
@@ -55,7 +61,8 @@ class Pace(NamedTuple):
 
 
 def measure(cfg: Config) -> Pace:
-    """Train a copy of the model for some steps, and let it look at one batch of validation images.
+    """Train a copy of the model for some steps, let it look at one batch of validation images, and write it to the disk
+    of the work dir.
 
     Raises:
         UnknownSettingError: for a setting that a component does not take.
@@ -99,7 +106,12 @@ def measure(cfg: Config) -> Pace:
         _wait()
     validation = (time.perf_counter() - begin) * len(val_loader)
     measured = durations[1:] or durations
-    return Pace(sum(measured) / len(measured), validation, len(loader))
+    begin = time.perf_counter()
+    with tempfile.TemporaryFile(dir=cfg.work_dir) as file:
+        torch.save(dict(state_dict=model.state_dict(), optimizer=optim_wrapper.state_dict()), file)
+        file.flush()
+        os.fsync(file.fileno())
+    return Pace(sum(measured) / len(measured), validation, len(loader), time.perf_counter() - begin)
 
 
 def _endless(loader: DataLoader) -> Generator[dict, None, None]:

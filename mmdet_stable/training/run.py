@@ -22,6 +22,7 @@ from mmdet_stable.evaluation.run_log import RunLog
 from mmdet_stable.utils.files import write_whole
 from mmdet_stable.utils.quiet import quiet
 from mmdet_stable.utils.unknown_settings import settings_named
+from mmdet_stable.utils.words import counted
 from mmdet_stable.utils.work_dir import checkpoint_of
 from mmdet_stable.visualization.report import write_report
 from mmdet_stable.visualization.samples import plot_samples
@@ -123,8 +124,7 @@ def train(
         layer_decay=layer_decay,
     )
     sources = [data] if isinstance(data, (str, Path)) else list(data)
-    folder = Path(work_dir) if work_dir is not None else Path('work_dirs') / data_name(Path(sources[0]))
-    folder = folder.resolve()
+    folder = work_dir_for(sources, work_dir)
     config = existing_config(folder)
     if resume and config is None:
         raise FileNotFoundError(f'{folder} has no training to resume: {own_path(folder)} does not exist')
@@ -145,6 +145,11 @@ def train(
         if resume:
             resume_from(cfg)
         return run(cfg, config)
+
+
+def work_dir_for(sources: Sequence[Source], work_dir: Optional[Source] = None) -> Path:
+    """The work dir that was named, or the one that is named after the data."""
+    return Path(work_dir if work_dir is not None else Path('work_dirs') / data_name(Path(sources[0]))).resolve()
 
 
 def data_name(path: Path) -> str:
@@ -181,10 +186,12 @@ def prepare(
     plan = make_plan(statistics, hardware, wishes, has_efficientnet_lite())
     start = starting_point(plan)
     memory = 'memory' if hardware.is_cpu else 'of its own'
-    say('', f'plan for {hardware.name}, {hardware.cores} cores, {hardware.memory:.0f} GiB {memory}:')
+    say('', f'plan for {hardware.name}, {counted(hardware.cores, "core")}, {hardware.memory:.0f} GiB {memory}:')
     say(*(decision for name, decision in plan.decisions.items() if name != 'epochs' or seconds is None))
-    write_whole(path, config_text(plan, data, statistics, work_dir, seed, start))
-    cfg = read_config(path, cfg_options)
+    # Until the number of epochs is known, a draft, which --resume does not take for the config.
+    draft = path if seconds is None else path.with_name('draft.py')
+    write_whole(draft, config_text(plan, data, statistics, work_dir, seed, start))
+    cfg = read_config(draft, cfg_options)
     check_training(cfg)
     samples = path.with_name('samples.jpg')
     with settings_named(cfg):
@@ -196,6 +203,7 @@ def prepare(
             plan = fit_into(plan, pace, seconds - (clock.monotonic() - begun), seconds)
             say(plan.decisions['epochs'])
             write_whole(path, config_text(plan, data, statistics, work_dir, seed, start))
+            draft.unlink()
         say(*pace_lines(plan, pace, hardware))
     say(f'  config: {path}', '')
     return path
@@ -226,7 +234,7 @@ def pace_lines(plan: Plan, pace: Pace, hardware: Hardware) -> List[str]:
     total = pace.duration(plan.epochs, validations)
     lines = [
         f'  pace: {pace.step:.2f} s for a step, {readable(pace.steps * pace.step)} for an epoch; '
-        f'all {plan.epochs} epochs with validation: {readable(total)}'
+        f'all {counted(plan.epochs, "epoch")} with validation: {readable(total)}'
     ]
     if hardware.is_cpu and total > SLOW:
         fitting = pace.epochs_in(3600, VALIDATIONS)

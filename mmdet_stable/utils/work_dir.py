@@ -66,7 +66,9 @@ def checkpoint_of(work_dir: Path) -> str:
     """
     chosen = best_checkpoint(work_dir) or latest_checkpoint(work_dir)
     if chosen is None:
-        raise FileNotFoundError(f'{work_dir}: there is no whole checkpoint in this work dir; train first')
+        damaged = any(Path(work_dir).glob('*.pth'))
+        remedy = 'all are damaged; copy them again, or train anew' if damaged else 'train first'
+        raise FileNotFoundError(f'{work_dir}: there is no whole checkpoint in this work dir; {remedy}')
     return chosen
 
 

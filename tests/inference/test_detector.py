@@ -241,8 +241,10 @@ def test_work_dirs_that_do_not_tell_their_model(tmp_path):
     empty = tmp_path / 'empty'
     empty.mkdir()
     write_config(small('demo_digits.py'), empty / 'demo_digits.py')
-    with pytest.raises(FileNotFoundError, match='there is no whole checkpoint in this work dir'):
-        find_model(empty)
+    for remedy in ('train first', 'all are damaged; copy them again, or train anew'):
+        with pytest.raises(FileNotFoundError, match=f'there is no whole checkpoint in this work dir; {remedy}'):
+            find_model(empty)
+        (empty / 'epoch_1.pth').write_bytes(b'cut')
 
 
 def test_models_by_name(tmp_path, monkeypatch):

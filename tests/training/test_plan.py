@@ -170,7 +170,8 @@ def test_this_machine():
 
 def test_what_fits_into_a_time():
     pace = Pace(step=0.5, validation=4.0, steps=40)  # 20 s an epoch
-    assert pace.duration(4, 4) == 4 * 20 + 7 * 4
+    assert pace.duration(4, 2) == 4 * 20 + 5 * 4
+    assert pace._replace(saving=3.0).duration(4, 2) == pace.duration(4, 2) + (4 + 2) * 3  # each epoch, and the best
     epochs = pace.epochs_in(300, 10)
     assert pace.duration(epochs, epochs) <= 0.9 * 300 < pace.duration(epochs + 1, epochs + 1)
     assert pace.epochs_in(20, 10) == 0 and pace.epochs_in(1e9, 10) == 1000

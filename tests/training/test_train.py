@@ -123,6 +123,8 @@ def test_time_decides_the_epochs(scenes, tmp_path, capsys):
     assert 'measured on the first steps, fit into 60.0 minutes' in output
     assert main([*arguments[:-3], str(tmp_path / 'v'), '--time', '1s', *options()]) == 1
     assert 'does not fit into 1 seconds. What would: time=' in capsys.readouterr().err
+    assert not own_path(tmp_path / 'v').exists()  # so that --resume does not train for other epochs
+    assert not own_path(tmp_path / 'w').with_name('draft.py').exists()
 
 
 def test_measuring_again_in_one_process_says_nothing(recwarn):
@@ -197,6 +199,9 @@ def test_weights_of_a_work_dir(trained, scenes, tmp_path):
         False,
     )
     assert starting_point(plan) == (str(trained.work_dir / 'digits.py'), str(trained.checkpoint))
+    (tmp_path / 'cut.pth').write_bytes(trained.checkpoint.read_bytes()[:-200])
+    with pytest.raises(PlanError, match=r'weights=.*cut.pth is cut off, damaged'):
+        starting_point(plan._replace(weights=str(tmp_path / 'cut.pth')))
     alone = shutil.copy(trained.checkpoint, tmp_path / 'mine.pth')
     (tmp_path / 'mine.py').write_text("_base_ = 'other.py'")
     with pytest.raises(PlanError, match=r'weights=.*mine.pth: .*mine.py has no "model", or inherits it'):

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmdet_stable.datasets.checks import FATAL, HARMLESS, Finding
 from mmdet_stable.datasets.coco_checks import coco_findings
+from mmdet_stable.utils.words import counted
 
 from .reading import FoundData
 from .records import DataError, Split
@@ -88,12 +89,12 @@ def _count(split: Split, classes: Tuple[str, ...]) -> _Part:
 def describe(data: FoundData) -> List[str]:
     """Lines for the console: images, boxes, sizes, classes."""
     parts = {name: _count(split, data.classes) for name, split in (('train', data.train), ('val', data.val))}
-    lines = [f'found: {data.layout}, {len(data.classes)} classes']
+    lines = [f'found: {data.layout}, {counted(len(data.classes), "class")}']
     for name, part in parts.items():
         empty = sum(number == 0 for number in part.num_boxes)
         lines.append(
-            f'  {name + ":":<6} {len(part.sizes)} images, {sum(part.num_boxes)} boxes, {empty} images without boxes; '
-            f'at most {max(part.num_boxes)} boxes in an image'
+            f'  {name + ":":<6} {counted(len(part.sizes), "image")}, {counted(sum(part.num_boxes), "box")}, '
+            f'{counted(empty, "image")} without boxes; at most {counted(max(part.num_boxes), "box")} in an image'
         )
     sizes = Counter(size for part in parts.values() for size in part.sizes)
     listed = ', '.join(f'{width} x {height} ({count})' for (width, height), count in sizes.most_common(3))
