@@ -109,6 +109,7 @@ def test_arguments_of_parents_count_as_far_as_they_are_handed_on():
 def test_while_measuring_and_in_the_runner(digits, tmp_path):
     cfg = changed(digits, 'model.num_querys')
     cfg.work_dir = str(tmp_path)
+    cfg.visualizer.pop('name')  # else runners of later tests would log into this folder
     for build in (measure, build_runner):
         with pytest.raises(UnknownSettingError, match=r'model\.num_querys=1: StableDINO does not take it'):
             build(copy.deepcopy(cfg))

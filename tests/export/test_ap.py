@@ -71,6 +71,8 @@ def test_another_ap_is_refused(dino, scored):
 
 def test_missing_pictures_are_noticed_before_the_export(dino, scored, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting.onnx_file, 'exported_program', None)
-    evidence = Evidence(ann_file=scored, img_dir=tmp_path / 'elsewhere')
+    elsewhere = tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    evidence = Evidence(ann_file=scored, img_dir=elsewhere)
     with pytest.raises(ExportError, match=r'0\.png: not there, and 2 others; --img-dir says where they are'):
         export(dino.source, 'onnx', tmp_path / 'model.onnx', evidence)

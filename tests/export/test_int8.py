@@ -141,7 +141,7 @@ def test_pictures_of_the_calibration(tmp_path):
 def test_one_precision_at_a_time(dino, tmp_path):
     with pytest.raises(ExportError, match='--fp16 and --int8: a file has one precision'):
         source_of(dino.source.detector, dino.cfg, dino.source.metadata['classes'], SETTINGS._replace(fp16=True))
-    with pytest.raises(ExportError, match='--fp16, --int8 and --ann-file are for --to onnx alone'):
+    with pytest.raises(ExportError, match='--fp16, --int8, --ann-file and --with-runtime are for --to onnx alone'):
         export(in_precision(dino.source, SETTINGS), 'torch', tmp_path / 'x', Evidence())
     assert not list(tmp_path.iterdir())
 

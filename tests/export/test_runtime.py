@@ -220,7 +220,7 @@ def test_command_line(dino, tmp_path, capsys):
     printed = capsys.readouterr()
     assert 'bad.png: not a picture' in printed.err and len(printed.out.splitlines()) == 1
     assert main([str(bad), str(good)]) == 1
-    assert 'ModelError' in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(f'error: {bad}')
 
 
 def test_it_needs_neither_torch_nor_mmdet(dino, tmp_path):

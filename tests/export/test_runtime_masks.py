@@ -129,6 +129,7 @@ def test_a_file_without_instances(panoptic, tmp_path, capsys):
     assert main([str(path), str(picture), '--threads', '1']) == 0
     line = json.loads(capsys.readouterr().out)
     assert line['detections'] == [] and sum(part['pixels'] for part in line['semantic']) == 40 * 60
+    (tmp_path / 'x.json').touch()
     evidence = Evidence(ann_file=tmp_path / 'x.json')
     with pytest.raises(ExportError, match=r'--ann-file: scores instances, which test_cfg\.instance_on=False'):
         export(source, 'onnx', path, evidence)

@@ -220,7 +220,10 @@ def test_weights_of_a_work_dir(trained, scenes, tmp_path):
             ['{data}', '--weights', '{data}/annotations/instances_train.json'],
             'If you trust whoever made them, add --trust',
         ),
-        (['{data}', '--weights', '{data}/annotations/instances_train.json', '--trust'], 'is damaged, no checkpoint of torch'),
+        (
+            ['{data}', '--weights', '{data}/annotations/instances_train.json', '--trust'],
+            'is damaged, no checkpoint of torch',
+        ),
         (['{data}', '--backbone', 'vgg'], 'backbone=vgg: backbones are'),
         (['{data}', '--cfg-options', 'work_dir=w'], 'cfg_options: leave out work_dir'),
         (
