@@ -36,8 +36,8 @@ def main() -> None:
     data_root = write_digit_scenes(args.data_root, args.num_train, args.num_val)
     cfg = demo_config(data_root, args.work_dir, 'demo_digits_masks' if args.masks else 'demo_digits')
     cfg.merge_from_dict(args.cfg_options)
-    check_training(cfg)
     check_work_dir(cfg.work_dir)
+    check_training(cfg)
     with only_training(cfg.work_dir):
         runner = build_runner(cfg)
         runner.train()

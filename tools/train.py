@@ -41,8 +41,8 @@ def main() -> None:
             if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
                 parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
             cfg.auto_scale_lr.enable = True
-        check_training(cfg)
         check_work_dir(cfg.work_dir)
+        check_training(cfg)
     # Errors of components, which may be the user's own, keep their traceback.
     with without_traceback((UnknownSettingError, BlockingIOError)), only_training(cfg.work_dir, cfg.launcher):
         if args.resume is not None:

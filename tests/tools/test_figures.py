@@ -18,6 +18,7 @@ from mmengine.config import Config
 
 from mmdet_stable.evaluation import find_runs
 from mmdet_stable.evaluation.pair_quality import MatchingTrace
+from mmdet_stable.utils.work_dir import latest_checkpoint
 from mmdet_stable.visualization import plot_matching_trace
 from tests.tools.command_line import CONFIG, options, run
 from tests.utils import ROOT
@@ -303,6 +304,6 @@ def test_checkpoint_of_a_moved_work_dir(work_dirs, tmp_path):
     moved = (work_dirs / 'b').rename(tmp_path / 'moved')
     try:
         ((log,), _) = find_runs([moved])
-        assert log.checkpoint == moved / 'epoch_1.pth'
+        assert latest_checkpoint(log.work_dir) == str(moved / 'epoch_1.pth')
     finally:
         moved.rename(work_dirs / 'b')
