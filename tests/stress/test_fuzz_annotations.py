@@ -29,7 +29,7 @@ def good():
         categories=[dict(id=1, name='a'), dict(id=2, name='b')],
         images=[dict(id=1, file_name='1.png', width=40, height=30), dict(id=2, file_name='2.png', width=40, height=30)],
         annotations=[
-            dict(id=i, image_id=1 + i % 2, category_id=1 + i % 2, bbox=[1, 2, 10, 10], area=100, iscrowd=0)
+            dict(id=i + 1, image_id=1 + i % 2, category_id=1 + i % 2, bbox=[1, 2, 10, 10], area=100, iscrowd=0)
             for i in range(3)
         ],
     )
