@@ -17,6 +17,7 @@ from mmengine.device import get_device
 from mmdet_stable import config
 from mmdet_stable.datasets import write_digit_scenes
 from mmdet_stable.engine.console import build_runner
+from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.launch import check_training, check_work_dir, only_training, resume
 from mmdet_stable.utils.arguments import SettingsAction
 from mmdet_stable.utils.work_dir import latest_checkpoint
@@ -36,8 +37,9 @@ def main() -> None:
     data_root = write_digit_scenes(args.data_root, args.num_train, args.num_val)
     cfg = demo_config(data_root, args.work_dir, 'demo_digits_masks' if args.masks else 'demo_digits')
     cfg.merge_from_dict(args.cfg_options)
-    check_work_dir(cfg.work_dir)
     check_training(cfg)
+    check_work_dir(cfg.work_dir)
+    fetch_weights(cfg)
     with only_training(cfg.work_dir):
         runner = build_runner(cfg)
         runner.train()

@@ -4,6 +4,7 @@ python tools/train.py configs/stable_dino_r50_12e.py --cfg-options train_dataloa
 """
 
 from mmdet_stable.engine.console import build_runner
+from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.launch import (
     argument_parser,
     check_training,
@@ -41,8 +42,9 @@ def main() -> None:
             if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
                 parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
             cfg.auto_scale_lr.enable = True
-        check_work_dir(cfg.work_dir)
         check_training(cfg)
+        check_work_dir(cfg.work_dir)
+        fetch_weights(cfg)
     # Errors of components, which may be the user's own, keep their traceback.
     with without_traceback((UnknownSettingError, BlockingIOError)), only_training(cfg.work_dir, cfg.launcher):
         if args.resume is not None:

@@ -16,7 +16,6 @@ from mmengine.device import get_device
 
 from mmdet_stable.datasets.coco_checks import unreadable
 from mmdet_stable.engine.config_checks import check_keys, check_model
-from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.lock import lock_holder, locked
 from mmdet_stable.utils.arguments import SettingsAction
 from mmdet_stable.utils.files import check_writable
@@ -81,17 +80,16 @@ def resume(cfg: Config, checkpoint: str = 'auto') -> None:
 
 
 def check_training(cfg: Config) -> None:
-    """Look for all that a training needs before anything is built, and download the weights that it begins with.
+    """Look for what a training needs before anything is built; its weights come after, by :func:`fetch_weights`.
 
     Raises:
         ValueError: for settings that do not fit together, annotation files that cannot be read, or mixed precision
             without an accelerator.
-        OSError: for files that are missing, or cannot be downloaded.
+        OSError: for annotation files that are missing.
     """
     check_model(cfg)
     check_annotation_files(cfg, ['train_dataloader', 'val_dataloader', 'val_evaluator'])
     check_precision(cfg)
-    fetch_weights(cfg)
 
 
 def check_work_dir(work_dir: Union[str, Path]) -> None:

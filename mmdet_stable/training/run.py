@@ -13,6 +13,7 @@ from mmengine.runner import set_random_seed
 from mmdet_stable.datasets.folder import data_statistics, describe, fault_lines, read_data
 from mmdet_stable.engine.config_checks import check_keys
 from mmdet_stable.engine.console import build_runner
+from mmdet_stable.engine.downloads import fetch_weights
 from mmdet_stable.engine.hooks.dataset_check_hook import name_images_in_errors
 from mmdet_stable.engine.launch import check_training, check_work_dir, only_training
 from mmdet_stable.engine.launch import resume as resume_from
@@ -193,6 +194,7 @@ def prepare(
     write_whole(draft, config_text(plan, data, statistics, work_dir, seed, start))
     cfg = read_config(draft, cfg_options)
     check_training(cfg)
+    fetch_weights(cfg)
     samples = path.with_name('samples.jpg')
     with settings_named(cfg):
         save_samples(cfg, seed, samples)
@@ -268,6 +270,7 @@ def save_samples(cfg: Config, seed: int, path: Path) -> None:
 def run(cfg: Config, config: Path) -> Trained:
     """Train as tools/train.py does, and report."""
     check_training(cfg)
+    fetch_weights(cfg)
     cfg.launcher = 'none'  # the config of weights may have been saved by several processes
     cfg.visualizer.pop('name', None)  # else a second training of this process would log into the folder of the first
     runner = build_runner(cfg)
