@@ -40,21 +40,6 @@ def test_a_stopped_training_says_how_to_go_on(work_dir, tmp_path, monkeypatch, c
     ]
 
 
-def test_a_resumed_training_says_which_settings_count(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(mmdet_stable.training, 'train', lambda *args, **kwargs: None)
-    arguments = ['train', 'other', '--epochs', '9', '--work-dir', str(tmp_path / 'w')]
-    assert main([*arguments, '--resume']) == 0 and capsys.readouterr().out == ''  # train says what is missing
-    config = tmp_path / 'w' / 'setup' / 'w.py'
-    config.parent.mkdir(parents=True)
-    config.touch()
-    assert main(arguments) == 0 and capsys.readouterr().out == ''
-    assert main([*arguments, '--resume']) == 0
-    assert capsys.readouterr().out == (
-        f'resuming as {config} says: its data and settings count, and of this command only --work-dir and '
-        '--cfg-options\n'
-    )
-
-
 def test_whoever_reads_may_have_enough():
     """As `head`, which closes the pipe before all is written."""
     command = [sys.executable, '-m', 'mmdet_stable', 'weights']

@@ -102,18 +102,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and report."""
     from mmdet_stable.training import train  # needs all of mmdet, and matplotlib
-    from mmdet_stable.training.config_file import own_path
     from mmdet_stable.training.run import work_dir_for
 
     if args.weights and Path(args.weights).expanduser().exists():
         require_trust([Path(args.weights)], args.trust)  # the config beside it is run
     folder = work_dir_for(args.data, args.work_dir)
-    if args.resume and own_path(folder).is_file():
-        print(
-            f'resuming as {own_path(folder)} says: its data and settings count, and of this command only --work-dir '
-            'and --cfg-options',
-            flush=True,
-        )
     try:
         train(args.data, **{name: getattr(args, name) for name in OPTIONS})
     except KeyboardInterrupt:

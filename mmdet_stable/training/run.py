@@ -144,6 +144,9 @@ def train(
         cfg = read_config(config, cfg_options)
         cfg.work_dir = str(folder)  # which may have been moved since its config was written
         if resume:
+            say(f'resuming as {config} says: its data and settings count, of this call only work_dir and cfg_options')
+            check_training(cfg)
+            fetch_weights(cfg)
             resume_from(cfg)
         return run(cfg, config)
 
@@ -236,7 +239,7 @@ def pace_lines(plan: Plan, pace: Pace, hardware: Hardware) -> List[str]:
     total = pace.duration(plan.epochs, validations)
     lines = [
         f'  pace: {pace.step:.2f} s for a step, {readable(pace.steps * pace.step)} for an epoch; '
-        f'all {counted(plan.epochs, "epoch")} with validation: {readable(total)}'
+        f'{counted(plan.epochs, "epoch")} with validation: {readable(total)}'
     ]
     if hardware.is_cpu and total > SLOW:
         fitting = pace.epochs_in(3600, VALIDATIONS)
@@ -269,8 +272,6 @@ def save_samples(cfg: Config, seed: int, path: Path) -> None:
 
 def run(cfg: Config, config: Path) -> Trained:
     """Train as tools/train.py does, and report."""
-    check_training(cfg)
-    fetch_weights(cfg)
     cfg.launcher = 'none'  # the config of weights may have been saved by several processes
     cfg.visualizer.pop('name', None)  # else a second training of this process would log into the folder of the first
     runner = build_runner(cfg)

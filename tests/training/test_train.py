@@ -94,6 +94,7 @@ def test_resuming_by_the_command_and_going_on_by_the_tool(trained, capsys):
     assert main(['train', 'scenes', '--work-dir', str(trained.work_dir), '--resume', *longer]) == 0
     output = capsys.readouterr()
     assert 'after epoch' in output.out and (trained.work_dir / 'epoch_2.pth').is_file()
+    assert f'resuming as {trained.config} says: its data and settings count' in output.out
     settings = {**SMALL, 'train_cfg.max_epochs': 3}
     arguments = ['--resume', '--strict', '--cfg-options', *(f'{key}={value}' for key, value in settings.items())]
     run(sys.executable, 'tools/train.py', trained.config, *arguments)
