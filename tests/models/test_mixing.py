@@ -180,6 +180,25 @@ def test_cell(detector, part):
     assert len(model.eval().predict(images, batch)) == 2
 
 
+@pytest.mark.parametrize(
+    'detector, head, fitting',
+    [
+        ('DINO', 'StableDeformableDETRHead', 'StableDINOHead'),
+        ('Deformable-DETR, two-stage', 'StableDINOHead', 'StableDeformableDETRHead'),
+    ],
+)
+def test_heads_that_supervise_proposals_in_another_way(detector, head, fitting):
+    """mmdet's detectors do not check their heads, and the shapes fit."""
+    model = build(model_cfg(detector, whole(head))).train()
+    with pytest.raises(ValueError, match=f'model.bbox_head.type={head!r}: .*; use {fitting!r}'):
+        model.loss(torch.randn(2, 3, 64, 96), samples((3, 1), (64, 96)))
+
+
+def test_mask_dino_needs_its_own_head():
+    with pytest.raises(ValueError, match=r"model.bbox_head.type='StableDINOHead': MaskDINO .* fit are MaskDINOHead"):
+        build(model_cfg('MaskDINO', dict(bbox_head=dict(type='StableDINOHead'))))
+
+
 def test_ddq_detr_takes_images_of_few_tokens():
     """It fills up its queries itself."""
     model = build(model_cfg('DDQ-DETR', dict(MATRIX['DDQ-DETR'][1]['fusion'], num_queries=60))).train()

@@ -106,11 +106,26 @@ class SetLossHead(DETRHead):
         Returns:
             mmdet's keys: ``loss_cls``, ``d0.loss_cls``, ..., ``enc_loss_cls``, ``dn_loss_cls``, ``d0.dn_loss_cls``,
             ..., ``o2m_loss_cls``, ``d0.o2m_loss_cls``, ..., and the same for ``loss_bbox`` and ``loss_iou``.
+
+        Raises:
+            ValueError: for a head that supervises proposals in another way than one of mmdet's detectors makes them.
         """
         logits, boxes_cxcywh = self(**decoder_outputs)
         if plan is None:
+            self._check_proposals(dn_meta, enc_outputs_class)
             plan = QueryPlan.of_mmdet(BatchTargets.from_samples(batch_data_samples), logits.shape[2], dn_meta)
         return self.plan_losses(plan, logits, boxes_cxcywh, enc_outputs_class, enc_outputs_coord)
+
+    def _check_proposals(self, dn_meta: Optional[Dict[str, int]], enc_logits: Optional[Tensor]) -> None:
+        """Raise ``ValueError`` for proposals of one of mmdet's detectors that this head would supervise wrongly."""
+        of_dino = dn_meta is not None  # whose proposals have classes; elsewhere they are class-agnostic
+        if enc_logits is None or of_dino != self.class_agnostic_encoder:
+            return
+        detector, head = ('DINO', 'StableDINOHead') if of_dino else ('DeformableDETR', 'StableDeformableDETRHead')
+        raise ValueError(
+            f'model.bbox_head.type={type(self).__name__!r}: it supervises the proposals of the encoder in another way '
+            f"than mmdet's {detector} makes them; use {head!r}"
+        )
 
     def plan_losses(
         self,

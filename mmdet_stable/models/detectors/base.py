@@ -39,7 +39,6 @@ class StableDetector(DetectionTransformer):
     """
 
     head_type: Type[DETRHead] = DETRHead  # what kind of head takes the decoder's outputs
-    unfed_heads: Tuple[Type[DETRHead], ...] = ()  # heads of that kind which need more than these
     one_to_many: Optional[OneToMany] = None
     dn_query_generator: Union[DNQueryGenerator, CdnQueryGenerator, None]
     # First the configs, then the modules that are built of them, as in mmdet.
@@ -67,14 +66,24 @@ class StableDetector(DetectionTransformer):
         for layer in [*encoder.layers, *decoder.layers]:
             layer.compile(**compile_layers)
 
+    @classmethod
+    def takes_head(cls, head: type) -> bool:
+        """Whether this detector gives a class of heads what it takes."""
+        return issubclass(head, cls.head_type)
+
     def _check_head_type(self, cfg: OptConfigType) -> None:
         kind = MODELS.get(cfg['type']) if cfg is not None and isinstance(cfg['type'], str) else None
-        if kind is None or (issubclass(kind, self.head_type) and not issubclass(kind, self.unfed_heads)):
+        if kind is None or self.takes_head(kind):
             return
-        unfed = ''.join(f', but no {head.__name__}' for head in self.unfed_heads)
+        ours = [
+            name
+            for name, head in MODELS.module_dict.items()
+            if isinstance(head, type) and issubclass(head, SetLossHead)
+        ]
+        fitting = ', '.join(sorted(name for name in ours if self.takes_head(MODELS.get(name))))
         raise ValueError(
-            f'model.bbox_head.type={cfg["type"]!r}: {type(self).__name__} needs a {self.head_type.__name__} or a '
-            f'subclass of it{unfed}; those of mmdet_stable are listed in docs/mixing.md'
+            f'model.bbox_head.type={cfg["type"]!r}: {type(self).__name__} does not give this head what it takes; heads '
+            f'of mmdet_stable that fit are {fitting}'
         )
 
     def extract_feat(self, batch_inputs: Tensor) -> Tuple[Tensor, ...]:

@@ -1,17 +1,17 @@
 """What the detectors with deformable encoder and decoder have in common."""
 
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
-from mmdet.models.dense_heads import DeformableDETRHead, DETRHead, DINOHead
+from mmdet.models.dense_heads import DeformableDETRHead, DINOHead
 from mmdet.models.detectors import DeformableDETR
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.models.layers import SinePositionalEncoding
 from mmdet.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
 
-from mmdet_stable.models.dense_heads import MaskDINOHead
+from mmdet_stable.models.dense_heads import MaskDINOHead, SetLossHead
 from mmdet_stable.models.layers import (
     DeformableDecoder,
     LevelSizes,
@@ -43,7 +43,6 @@ class DeformableDetector(StableDetector, DeformableDETR):
     """
 
     head_type = DeformableDETRHead
-    unfed_heads: Tuple[Type[DETRHead], ...] = (MaskDINOHead,)
     selection: Selection = staticmethod(best_tokens)  # which tokens queries start from; an export records it
 
     def __init__(self, *args: Any, one_to_many: OptConfigType = None, **kwargs: Any) -> None:
@@ -51,6 +50,12 @@ class DeformableDetector(StableDetector, DeformableDETR):
         super().__init__(*args, **kwargs)
         if self.one_to_many is not None:
             self.require_set_loss_head('one-to-many queries')
+
+    @classmethod
+    def takes_head(cls, head: type) -> bool:
+        # mmdet's DINOHead takes numbers of denoising queries, and a MaskDINOHead takes mask features.
+        others = issubclass(head, MaskDINOHead) or (issubclass(head, DINOHead) and not issubclass(head, SetLossHead))
+        return super().takes_head(head) and not others
 
     def build_encoder(self, cfg: ConfigType) -> MemoryFusionEncoder:
         return MemoryFusionEncoder(**cfg)

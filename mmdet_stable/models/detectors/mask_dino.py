@@ -53,8 +53,6 @@ class MaskDINO(DeformableDetector):
     Source: arXiv:2206.02777.
     """
 
-    head_type = MaskDINOHead
-    unfed_heads = ()
     first_boxes: FirstBoxes = staticmethod(initial_boxes)  # where the decoder starts; an export records it
     neck: Any
 
@@ -78,6 +76,10 @@ class MaskDINO(DeformableDetector):
         if dn_cfg is not None:
             ours = dict(indicator=False, ignore_padding=False, sigmoid_eps=LOGIT_EPS)
             self.dn_query_generator = self.build_dn_query_generator({**ours, **dn_cfg})
+
+    @classmethod
+    def takes_head(cls, head: type) -> bool:
+        return issubclass(head, MaskDINOHead)
 
     def build_decoder(self, cfg: ConfigType) -> DinoDecoder:
         return DinoDecoder(**{'sigmoid_eps': LOGIT_EPS, **cfg})

@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
 
-from mmdet_stable.models.dense_heads import SetLossHead
+from mmdet_stable.models.dense_heads import MaskDINOHead, SetLossHead
 from mmdet_stable.models.layers import DinoDecoder, LevelSizes
 from mmdet_stable.structures import QueryPlan
 
@@ -38,8 +38,6 @@ class StableDINO(DeformableDetector):
 
     Source: arXiv:2304.04742; arXiv:2203.03605.
     """
-
-    head_type = DINOHead
 
     def __init__(
         self,
@@ -72,6 +70,10 @@ class StableDINO(DeformableDetector):
         if dn_cfg.get('indicator'):
             raise ValueError('dn_cfg.indicator=True: matching queries of DINO are learned whole, leave it out')
         self.dn_query_generator = self.build_dn_query_generator(dict(dn_cfg, indicator=False))
+
+    @classmethod
+    def takes_head(cls, head: type) -> bool:
+        return issubclass(head, DINOHead) and not issubclass(head, MaskDINOHead)
 
     def build_decoder(self, cfg: ConfigType) -> DinoDecoder:
         return DinoDecoder(**cfg)
