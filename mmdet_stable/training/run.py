@@ -141,12 +141,12 @@ def train(
     with only_training(folder):  # from the first file on, as another training would replace the config of this one
         if config is None or not resume:
             config = prepare(sources, wishes, folder, seed, seconds, begun, cfg_options)
+        else:
+            say(f'resuming as {config} says: its data and settings count, of this call only work_dir and cfg_options')
+            checked_config(config, cfg_options)
         cfg = read_config(config, cfg_options)
         cfg.work_dir = str(folder)  # which may have been moved since its config was written
         if resume:
-            say(f'resuming as {config} says: its data and settings count, of this call only work_dir and cfg_options')
-            check_training(cfg)
-            fetch_weights(cfg)
             resume_from(cfg)
         return run(cfg, config)
 
@@ -166,10 +166,16 @@ def data_name(path: Path) -> str:
 
 def read_config(path: Path, cfg_options: Optional[Dict[str, Any]]) -> Config:
     cfg = Config.fromfile(path)
-    variables = set(cfg)
-    if cfg_options:
-        cfg.merge_from_dict(cfg_options)
-    check_keys(cfg, cfg_options or (), variables)
+    cfg.merge_from_dict(cfg_options or {})
+    return cfg
+
+
+def checked_config(path: Path, cfg_options: Optional[Dict[str, Any]]) -> Config:
+    """Warn of settings without effect, and look for all that the training needs."""
+    cfg = read_config(path, cfg_options)
+    check_keys(cfg, cfg_options or (), variables=set(Config.fromfile(path)))
+    check_training(cfg)
+    fetch_weights(cfg)
     return cfg
 
 
@@ -195,9 +201,7 @@ def prepare(
     # Until the number of epochs is known, a draft, which --resume does not take for the config.
     draft = path if seconds is None else path.with_name('draft.py')
     write_whole(draft, config_text(plan, data, statistics, work_dir, seed, start))
-    cfg = read_config(draft, cfg_options)
-    check_training(cfg)
-    fetch_weights(cfg)
+    cfg = checked_config(draft, cfg_options)
     samples = path.with_name('samples.jpg')
     with settings_named(cfg):
         save_samples(cfg, seed, samples)

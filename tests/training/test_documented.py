@@ -8,9 +8,10 @@ import pytest
 
 from mmdet_stable.__main__ import main
 from mmdet_stable.commands import train
-from mmdet_stable.training.backbones import BACKBONES
+from mmdet_stable.training.backbones import BACKBONES, Backbone
 from mmdet_stable.training.plan import SIZES
 from tests.datasets.layouts import coco_scenes
+from tests.training.test_plan import plan
 from tests.training.test_train import options
 from tests.utils import ROOT
 
@@ -39,6 +40,13 @@ def test_every_option_is_documented(parser):
     known = {option for action in parser._actions for option in action.option_strings if option.startswith('--')}
     assert known - {'--help'} == set(re.findall(r'--[a-z][a-z-]+', PAGE))
     assert all(f'`{name}`' in PAGE for name in (*SIZES, *BACKBONES))
+
+
+def test_every_line_of_the_plan_is_documented(monkeypatch):
+    monkeypatch.setitem(BACKBONES, 'vit', Backbone('vit', layers=12, plain=True))
+    decisions = plan(average='ema', backbone='vit').decisions
+    table = re.findall(r'^\| ([a-z ]+) \| .*`--', PAGE, flags=re.M)
+    assert sorted(table) == sorted(decisions)
 
 
 def test_the_command_runs(tmp_path, monkeypatch, capsys):
