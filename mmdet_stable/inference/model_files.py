@@ -1,5 +1,6 @@
 """From what a user calls a model to its config and its checkpoint."""
 
+import copy
 import difflib
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Optional, Union
@@ -45,7 +46,8 @@ def find_model(model: Model, checkpoint: Union[str, Path, None] = None) -> Model
     """
     given = None if checkpoint is None else _existing(str(checkpoint))
     if isinstance(model, Config):
-        return ModelFiles(model, given or _missing_checkpoint('the config'))
+        given = given or _missing_checkpoint('the config')
+        return ModelFiles(copy.deepcopy(model), given)  # as the caller's must not change
     name, path = str(model), Path(model).expanduser()
     if name.startswith(PREFIX) or (name in named_weights() and not path.exists()):
         kept = fetch(name.removeprefix(PREFIX))

@@ -284,6 +284,14 @@ def test_a_checkpoint_gives_its_config_to_another_one(tmp_path):
     assert files.config.filename == str(folder / 'demo_digits.py') and files.checkpoint == str(other) and files.found
 
 
+def test_the_callers_config_stays_as_it_is(tmp_path):
+    cfg = small('demo_digits.py')
+    before = cfg.pretty_text
+    detector = mmdet_stable.load(cfg, saved(cfg, tmp_path), 'cpu', cfg_options={'model.test_cfg.max_per_img': 7})
+    assert detector.model.test_cfg['max_per_img'] == 7
+    assert cfg.pretty_text == before
+
+
 @pytest.mark.parametrize(
     'name,found', [('demo_digits.py', 40), ('mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', 20)], ids=['ours', 'mmdets']
 )
