@@ -158,6 +158,14 @@ def test_mistakes_end_with_1(words, message, tmp_path, capsys):
     assert shown.err.startswith(message) and 'Traceback' not in shown.err and not shown.out
 
 
+def test_tracebacks_for_those_who_want_them(monkeypatch):
+    monkeypatch.setenv('MMDET_STABLE_TRACEBACK', '1')
+    with pytest.raises(ValueError, match=r'^none: there is no such file or folder'):
+        main(['evaluate', 'none'])
+    with pytest.raises(ValueError, match=r'^wrong$'), without_traceback():
+        raise ValueError('wrong')
+
+
 def test_errors_in_words():
     assert in_words(ValueError('key=3: take 4')) == 'error: key=3: take 4'
     assert in_words(OSError(errno.EAGAIN, 'another training writes there')) == 'error: another training writes there'

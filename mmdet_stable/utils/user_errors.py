@@ -1,4 +1,4 @@
-"""Mistakes of the user, which are told in words and without a traceback."""
+"""Mistakes of the user, which are told in words and, unless ``MMDET_STABLE_TRACEBACK`` is set, without a traceback."""
 
 import argparse
 import contextlib
@@ -9,6 +9,7 @@ from typing import Callable, Iterator, Tuple, Type
 from .children import INTERRUPTED
 
 USER_ERRORS = (ValueError, OSError, ImportError)  # what this package raises, with what to do about it
+TRACEBACK = 'MMDET_STABLE_TRACEBACK'  # environment variable: any value but an empty one asks for tracebacks
 
 
 def in_words(error: Exception) -> str:
@@ -25,6 +26,8 @@ def without_traceback(kinds: Tuple[Type[Exception], ...] = USER_ERRORS) -> Itera
     try:
         yield
     except kinds as error:
+        if os.environ.get(TRACEBACK):
+            raise
         raise SystemExit(in_words(error)) from error
 
 
@@ -49,6 +52,8 @@ def run_command(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still wants to write
         return 1
     except USER_ERRORS as error:
+        if os.environ.get(TRACEBACK):
+            raise
         print(in_words(error), file=sys.stderr)
         return 1
     return status
