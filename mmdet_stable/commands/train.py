@@ -12,10 +12,6 @@ from mmdet_stable.utils.arguments import SettingsAction, at_least, positive
 from mmdet_stable.utils.trust import add_trust, require_trust
 
 HELP = 'train a detector on a folder of images'
-OPTIONS = (
-    *('size', 'image_size', 'queries', 'batch_size', 'epochs', 'lr', 'workers', 'backbone', 'weights', 'layer_decay'),
-    *('average', 'patience', 'time', 'resume', 'seed', 'work_dir', 'cfg_options'),
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,8 +103,9 @@ def run(args: argparse.Namespace) -> int:
     if args.weights and Path(args.weights).expanduser().exists():
         require_trust([Path(args.weights)], args.trust)  # the config beside it is run
     folder = work_dir_for(args.data, args.work_dir)
+    options = {name: value for name, value in vars(args).items() if name not in ('data', 'trust')}
     try:
-        train(args.data, **{name: getattr(args, name) for name in OPTIONS})
+        train(args.data, **options)
     except KeyboardInterrupt:
         if any(folder.glob('*.pth')):
             print('\nThe same command with --resume goes on from the last checkpoint.', file=sys.stderr)
