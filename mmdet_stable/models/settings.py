@@ -74,7 +74,13 @@ def _head_problems(head: Mapping[str, Any], test_cfg: Optional[Mapping[str, Any]
     if 'num_classes' in head:
         yield from _at_least_one('model.bbox_head.num_classes', head['num_classes'], 'the number of classes')
     for loss in LOSSES:
-        yield from _weight_problems(f'model.bbox_head.{loss}.loss_weight', (head.get(loss) or {}).get('loss_weight'))
+        settings = head.get(loss) or {}
+        yield from _weight_problems(f'model.bbox_head.{loss}.loss_weight', settings.get('loss_weight'))
+        if settings.get('reduction', 'mean') != 'mean':
+            yield (
+                f'model.bbox_head.{loss}.reduction={settings["reduction"]!r}: a DETR head divides losses by the number '
+                "of matched boxes, as 'mean' says; leave it out, and scale by loss_weight"
+            )
     yield from _weight_problems('model.bbox_head.dn_cls_loss_weight', head.get('dn_cls_loss_weight'))
     yield from _nms_problems((test_cfg or {}).get('nms'))
 

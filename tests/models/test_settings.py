@@ -68,6 +68,8 @@ def test_what_can_work(changes):
         (dict(test_cfg__max_per_img=141), r'max_per_img=141: .*num_classes=7 is 140; set it to 140 or less'),
         (dict(bbox_head__loss_cls__loss_weight=-1), r'model.bbox_head.loss_cls.loss_weight=-1: set it to a number'),
         (dict(bbox_head__loss_iou=dict(loss_weight=math.nan)), r'loss_iou.loss_weight=nan: '),
+        (dict(bbox_head__loss_cls__reduction='sum'), r"loss_cls.reduction='sum': .*; leave it out"),
+        (dict(bbox_head__loss_bbox=dict(reduction='none')), r"model.bbox_head.loss_bbox.reduction='none': "),
         (dict(bbox_head__dn_cls_loss_weight=-0.1), r'model.bbox_head.dn_cls_loss_weight=-0.1: '),
         (dict(train_cfg__assigner__match_costs=[dict(PMC, weight=-2.0)]), r'match_costs\[0\].weight=-2.0: '),
         (dict(train_cfg__assigner=dict(_delete_=True, match_costs=dict(PMC, weight=-2.0))), r'\[0\].weight=-2.0: '),
@@ -166,6 +168,8 @@ def test_heads_losses_and_costs_refuse_on_their_own():
     """As parts of mmdet's detectors."""
     with pytest.raises(ValueError, match=r'StableDINOHead cannot .*\n.*dn_cls_loss_weight=-1.0'):
         build_head(dn_cls_loss_weight=-1.0)
+    with pytest.raises(ValueError, match=r"StableDINOHead cannot .*\n.*loss_iou.reduction='sum'"):
+        build_head(loss_iou=dict(reduction='sum'))
     with pytest.raises(ValueError, match=r'model.bbox_head.num_classes=0'):
         check_head('Head', dict(num_classes=0))
     with pytest.raises(ValueError, match=r'PositionSupervisedLoss cannot .*\n.*loss_weight=-6.0'):

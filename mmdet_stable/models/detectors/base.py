@@ -1,5 +1,6 @@
 """What all detectors of this package have in common: how a batch flows through them."""
 
+import copy
 from typing import Any, Dict, Optional, Tuple, Type, Union
 
 import torch
@@ -50,6 +51,8 @@ class StableDetector(DetectionTransformer):
 
     def __init__(self, *args: Any, num_queries: int = 100, compile_layers: OptConfigType = None, **kwargs: Any) -> None:
         check_detector(type(self).__name__, dict(kwargs, num_queries=num_queries))
+        # mmdet writes into configs, but those of teacher and student, for example, are one.
+        kwargs = {name: copy.deepcopy(value) if isinstance(value, dict) else value for name, value in kwargs.items()}
         self._check_head_type(kwargs.get('bbox_head'))
         self.dn_query_generator = None
         self.num_one_to_one = num_queries

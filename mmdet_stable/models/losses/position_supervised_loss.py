@@ -15,6 +15,11 @@ from mmdet_stable.models.settings import check_weights
 from mmdet_stable.utils import cache_sized_parts
 
 
+def identity(t: Tensor) -> Tensor:
+    """``t``."""
+    return t
+
+
 class PositionTarget(NamedTuple):
     """``f1``: ``curve(s ** iou_power * p ** score_power)``, of the IoU s and the score p of the matched box.
 
@@ -25,7 +30,7 @@ class PositionTarget(NamedTuple):
 
     iou_power: float
     score_power: float = 0.0
-    curve: Callable[[Tensor], Tensor] = lambda t: t
+    curve: Callable[[Tensor], Tensor] = identity  # by name, as a lambda cannot be pickled
 
     def __call__(self, ious: Tensor, scores: Tensor) -> Tensor:
         """Targets in [0, 1], detached, of the common shape of ``ious`` and ``scores``."""

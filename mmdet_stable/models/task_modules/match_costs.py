@@ -87,19 +87,30 @@ class PositionModulatedFocalCost(FocalLossCost):
 
         Args:
             pred_instances: ``scores`` (Q, C) logits and ``bboxes`` (Q, 4) absolute xyxy.
-            gt_instances: ``labels`` (G,) and ``bboxes`` (G, 4) absolute xyxy.
+            gt_instances: ``labels`` (G,) and ``bboxes`` (G, 4) absolute xyxy. Boxes are not needed where ``f2_power``
+                is 0.
 
         Returns:
             (Q, G) float32.
+
+        Raises:
+            ValueError: without boxes, or where masks are to be compared.
         """
+        if self.f2_power > 0 and 'bboxes' not in pred_instances:
+            raise ValueError(
+                'PositionModulatedFocalCost looks at predicted boxes, but this head, as that of Mask2Former, predicts '
+                "none: take 'ClassificationCost' in match_costs, or set f2_power=0 where scores are sigmoids"
+            )
         if compares_masks(self):
             raise ValueError(
                 f'position_metric={self.position_metric!r}, num_things={self.num_things}: only batches of a head that '
                 "predicts masks, e.g. MaskDINOHead, are matched by masks; set 'box' and None"
             )
         logits = pred_instances.scores.float()[:, gt_instances.labels].T
-        giou = bbox_overlaps(gt_instances.bboxes.float(), pred_instances.bboxes.float(), mode='giou')
-        modulator = position_modulator(giou, self.f2_power) if self.f2_power > 0 else None
+        modulator = None
+        if self.f2_power > 0:
+            giou = bbox_overlaps(gt_instances.bboxes.float(), pred_instances.bboxes.float(), mode='giou')
+            modulator = position_modulator(giou, self.f2_power)
         return self.modulated(logits, modulator).T * self.weight
 
     def modulated(self, logits: Tensor, modulator: Optional[Tensor]) -> Tensor:

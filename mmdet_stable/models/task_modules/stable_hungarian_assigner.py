@@ -136,7 +136,8 @@ class StableHungarianAssigner(HungarianAssigner):
                 'assigner.on_invalid="skip" needs a head of mmdet_stable, which leaves the image out of its losses, '
                 'e.g. bbox_head.type="StableDINOHead"; with this head, set it to "error"'
             )
-        if not all(has_batched_form(cost) and not compares_masks(cost) for cost in self.match_costs):
+        of_boxes = all(has_batched_form(cost) and not compares_masks(cost) for cost in self.match_costs)
+        if not of_boxes or 'bboxes' not in pred_instances:
             return super().assign(pred_instances, gt_instances, img_meta, **kwargs)
         targets = BatchTargets.from_instances([gt_instances], [img_meta or {}])
         boxes_cxcywh = bbox_xyxy_to_cxcywh(pred_instances.bboxes.float() / targets.whwh)

@@ -1,4 +1,5 @@
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -173,6 +174,13 @@ def test_as_loss_cls(f1):
     target = POSITION_TARGETS[f1](torch.tensor(0.64), torch.tensor(0.5))
     value = loss(logits, (torch.tensor([0]), torch.tensor([0.64])), avg_factor=1.0)
     torch.testing.assert_close(value, 2 * 0.25 * (target - 0.5) ** 2 * math.log(2))
+
+
+@pytest.mark.parametrize('f1', [*POSITION_TARGETS, dict(iou_power=4)])
+def test_it_can_be_pickled(f1):
+    loss = PositionSupervisedLoss(f1=f1)
+    values = torch.rand(2, 5)
+    assert torch.equal(pickle.loads(pickle.dumps(loss)).f1(*values), loss.f1(*values))
 
 
 def test_f1_by_exponents():

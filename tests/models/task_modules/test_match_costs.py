@@ -198,6 +198,29 @@ def test_permutation_of_queries():
     torch.testing.assert_close(costs_of(costs, permuted, targets), costs_of(costs, predictions, targets)[..., order])
 
 
+def without_boxes(assigner, costs):
+    """The matches of a head that predicts masks only, as that of Mask2Former."""
+    generator = torch.Generator().manual_seed(0)
+    preds = InstanceData(scores=torch.randn(6, 3, generator=generator), masks=torch.randn(6, 4, generator=generator))
+    gts = InstanceData(labels=torch.tensor([2, 0]), masks=torch.ones(2, 4))
+    return TASK_UTILS.build(dict(type=assigner, match_costs=costs)).assign(preds, gts, dict(img_shape=(8, 8))).gt_inds
+
+
+@pytest.mark.parametrize('assigner', ['HungarianAssigner', 'StableHungarianAssigner'])
+@pytest.mark.parametrize('metric', ['box', 'mask'])
+def test_heads_without_boxes_are_refused(assigner, metric):
+    with pytest.raises(ValueError, match="this head, as that of Mask2Former, predicts none: take 'ClassificationCost'"):
+        without_boxes(assigner, [dict(type='PositionModulatedFocalCost', position_metric=metric)])
+
+
+@pytest.mark.parametrize('cost', [dict(type='FocalLossCost'), dict(type='PositionModulatedFocalCost', f2_power=0)])
+@pytest.mark.parametrize('others', [[], [dict(type='DiceCost', pred_act=True, eps=1.0)]])
+def test_costs_of_scores_need_no_boxes(cost, others):
+    expected = without_boxes('HungarianAssigner', [dict(type='FocalLossCost'), *others])
+    for assigner in ('HungarianAssigner', 'StableHungarianAssigner'):
+        assert torch.equal(without_boxes(assigner, [cost, *others]), expected)
+
+
 def test_negative_power_is_refused():
     with pytest.raises(ValueError, match='f2_power=-1'):
         PositionModulatedFocalCost(f2_power=-1)
