@@ -16,7 +16,7 @@ demo-masks: .venv/ready
 	$(VENV) tools/demo.py --masks --work-dir work_dirs/demo_masks
 
 test: .venv/ready
-	$(VENV) -m pytest
+	$(VENV) -m pytest --numprocesses 2 --dist loadfile
 
 stress: .venv/ready
 	$(VENV) -m pytest tests/stress tests/weights -m stress

