@@ -27,7 +27,8 @@ class SetLossHead(DETRHead):
 
     Args:
         loss_cls: classification loss of the matching queries (decoder layers and encoder), e.g.
-            ``PositionSupervisedLoss`` with ``loss_weight=6.0``; any sigmoid loss works.
+            ``PositionSupervisedLoss`` with ``loss_weight=6.0``; ``FocalLoss``, ``QualityFocalLoss`` and
+            ``CrossEntropyLoss`` with ``use_sigmoid=True`` work, too.
         dn_cls_loss_weight: ``loss_weight`` of the same loss on denoising queries; None keeps that of ``loss_cls``.
         target_rescale: see :class:`ClassTerm`; the paper prefers ``'max_iou'`` for 900 queries and ``'one'`` for 300.
         sigmoid_eps: see :func:`refined_boxes`; None for that of mmdet's head.
