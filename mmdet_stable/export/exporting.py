@@ -261,13 +261,12 @@ def check_agreement(source: Source, outputs: Outputs, paths: Sequence[Path]) -> 
 
 def check_resizing(metadata: Dict[str, Any], picture: np.ndarray) -> None:
     """Raise ``ExportError`` unless the runtime resizes a picture (height, width, 3) RGB as mmdet's pipeline does."""
-    pixels = prepared(metadata, picture).pixels
+    pixels, rule = prepared(metadata, picture).pixels, metadata['resize']
     if metadata['input']['size'] is None:
-        rule = metadata['resize']
-        theirs = TRANSFORMS.build(dict(type='Resize', scale=tuple(rule['scale']), keep_ratio=rule['keep_ratio']))
+        theirs = TRANSFORMS.build(dict(rule, type='Resize', scale=tuple(rule['scale'])))
         by_mmdet = theirs(dict(img=picture[:, :, ::-1], img_shape=picture.shape[:2]))['img'][:, :, ::-1]
     else:
-        by_mmdet = mmcv.imresize(picture, pixels.shape[1::-1])
+        by_mmdet = mmcv.imresize(picture, pixels.shape[1::-1], backend=rule['backend'])
     if by_mmdet.shape != pixels.shape or (by_mmdet != pixels).any():
         raise ExportError(f'the runtime resizes to {pixels.shape}, mmdet to {by_mmdet.shape}, or to other pixels')
 

@@ -15,6 +15,7 @@ from .errors import ExportError
 from .graph import ExportableDetector
 from .nms import check_hard_nms
 
+BACKENDS = ('cv2', 'pillow')  # that resize
 HARMLESS = ('LoadImageFromFile', 'LoadAnnotations', 'LoadPanopticAnnotations', 'PackDetInputs')
 Size = Tuple[int, int]
 
@@ -50,7 +51,7 @@ class Settings(NamedTuple):
 
 
 def resize_rule(cfg: Config) -> Dict[str, Any]:
-    """``scale`` (width, height) and ``keep_ratio`` of the config's test pipeline.
+    """``scale`` (width, height), ``keep_ratio`` and ``backend`` of the config's test pipeline.
 
     Raises:
         ExportError: for a pipeline that does more to a picture than to resize it bilinearly.
@@ -64,12 +65,18 @@ def resize_rule(cfg: Config) -> Dict[str, Any]:
         if name == 'Resize' and rule is None:
             interpolation, backend = transform.get('interpolation', 'bilinear'), transform.get('backend', 'cv2')
             scale = transform.get('scale')
-            if interpolation != 'bilinear' or backend != 'cv2' or not isinstance(scale, (tuple, list)):
+            if interpolation != 'bilinear' or backend not in BACKENDS or not isinstance(scale, (tuple, list)):
                 raise ExportError(
                     f'test_dataloader.dataset.pipeline: {dict(transform)}: exported is Resize with scale=(width, '
-                    "height), interpolation='bilinear' and backend='cv2'"
+                    "height), interpolation='bilinear' and backend='cv2' or 'pillow'"
                 )
-            rule = dict(scale=[int(edge) for edge in scale], keep_ratio=bool(transform.get('keep_ratio', False)))
+            keep_ratio = bool(transform.get('keep_ratio', False))
+            rule = dict(scale=[int(edge) for edge in scale], keep_ratio=keep_ratio, backend=backend)
+        elif name == 'LoadImageFromFile' and transform.get('color_type', 'color') != 'color':
+            raise ExportError(
+                f'test_dataloader.dataset.pipeline: color_type={transform["color_type"]!r}: the runtime reads colours '
+                "and turns pictures as EXIF says; exported is color_type='color'"
+            )
         elif name not in HARMLESS:
             raise ExportError(
                 f'test_dataloader.dataset.pipeline: {name} is not among the transforms that the runtime applies: '

@@ -24,7 +24,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parser.parse_args(argv)
     try:
         detector = Detector(args.model, args.threads, args.provider)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     status = 0

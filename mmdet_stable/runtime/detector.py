@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from .masks import Frame, boxes_around, instance_masks, panoptic_map, semantic_map, survivors
-from .pictures import MOST_PIXELS, Picture, Prepared, Size, batch_of, decode, prepared
+from .pictures import HAS_PILLOW, MOST_PIXELS, Picture, Prepared, Size, batch_of, decode, prepared
 
 METADATA = 'mmdet_stable'  # the key under which an exported file says what it is
 FORMAT = 1
@@ -73,6 +73,7 @@ class Detector:
     Raises:
         FileNotFoundError: if there is no such file.
         ModelError: for a damaged file, or one that was not written by ``export``.
+        ModuleNotFoundError: if the file needs Pillow, which is not installed.
         ValueError: for providers that this ONNX Runtime does not have.
     """
 
@@ -116,6 +117,8 @@ class Detector:
                 f'{path}: written in format {self.metadata["format"]} by {self.metadata["version"]}, whose '
                 f'runtime reads it; this one reads {FORMAT}'
             )
+        if self.metadata['resize'].get('backend') == 'pillow' and not HAS_PILLOW:
+            raise ModuleNotFoundError(f'{path}: pictures are resized by Pillow for it: pip install pillow', name='PIL')
         self.classes: List[str] = self.metadata['classes']
         self.most_pixels = most_pixels
         self.outputs = [output.name for output in self.session.get_outputs()]

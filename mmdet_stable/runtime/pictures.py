@@ -51,7 +51,9 @@ def prepared(metadata: Dict[str, Any], image: np.ndarray) -> Prepared:
     Raises:
         PictureError: see :func:`resized_size`.
     """
-    return Prepared(resize(image, resized_size(metadata, *image.shape[:2])), image.shape[:2])
+    size = resized_size(metadata, *image.shape[:2])
+    by_pillow = metadata['resize'].get('backend') == 'pillow'
+    return Prepared(resize_by_pillow(image, size) if by_pillow else resize(image, size), image.shape[:2])
 
 
 def batch_of(metadata: Dict[str, Any], pictures: Sequence[Prepared]) -> Tuple[np.ndarray, np.ndarray]:
@@ -155,6 +157,13 @@ def _by_pillow(content: bytes, name: str) -> np.ndarray:
             return np.asarray(image.convert('RGB'))
     except Exception as error:
         raise PictureError(f'{name}: not a picture that can be decoded, or a damaged one ({error})') from error
+
+
+def resize_by_pillow(image: np.ndarray, size: Size) -> np.ndarray:
+    """Bilinear resizing of (h, w, 3) uint8 as Pillow's, which smooths what it makes smaller."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:

@@ -13,7 +13,7 @@ from mmdet_stable.models.settings import scores_by_softmax
 from mmdet_stable.shipped import config_folder
 
 from .errors import WeightsError
-from .families import num_classes
+from .families import ONE_TO_MANY, num_classes, one_to_many_queries
 from .kinds import Kind, load_kinds
 from .rules import Family
 from .sizes import (
@@ -118,13 +118,18 @@ class ConfigWriter:
         weights: in our names.
         source_kind: of detector, that the weights come from.
         args: command line of their training, where the file keeps it.
+        kept: model of the config that the file keeps, see :func:`kept_model`.
     """
 
-    def __init__(self, cfg: Config, weights: Weights, source_kind: str, args: Mapping[str, Any]) -> None:
+    def __init__(
+        self, cfg: Config, weights: Weights, source_kind: str, args: Mapping[str, Any], kept: Mapping[str, Any]
+    ) -> None:
         self.cfg = cfg
         self.weights = weights
         self.kind = kind_of_config(cfg.model) or source_kind
         self.args = args
+        self.kept = kept
+        self.one_to_many = one_to_many_queries(args, kept)
         self.settings: List[Setting] = []
 
     def set(self, settings: Mapping[str, Any], why: str) -> None:
@@ -135,11 +140,31 @@ class ConfigWriter:
 
     def fit_structure(self) -> None:
         """Parts that names show, e.g. biases of the neck; of the target, where the weights go into another detector."""
-        self.set(structure_settings(self.weights, self.kind), 'names of the weights')
+        trained = self.args.get('transformer_activation') or 'relu'
+        if trained not in ('relu', 'prelu'):
+            raise WeightsError(
+                f'transformer_activation={trained!r}, say the arguments of the training; converted are weights of relu '
+                'and prelu, and nothing was written'
+            )
+        settings = structure_settings(self.weights, self.kind)
+        for key, before, value in different(settings, self.cfg.model):
+            if key.endswith('act_cfg') and 'PReLU' not in (before['type'], value['type']):
+                del settings[key]  # functions without weights, of which names say nothing
+        self.set(settings, 'names of the weights')
 
     def fit_sizes(self) -> None:
         """Sizes that shapes show."""
-        sizes = size_settings(self.weights, self.kind, self.args.get('nheads'))
+        is_hybrid = self.kind == 'h_deformable_detr'
+        if self.one_to_many and not is_hybrid and self.kept:
+            raise WeightsError(
+                f'{self.one_to_many} of the queries are for one-to-many matching, says the config in the checkpoint, '
+                f'and no config of {self.kind} here has such ones: give the CONFIG of this model; nothing was written'
+            )
+        default = ONE_TO_MANY if self.one_to_many is None else self.one_to_many
+        sizes = size_settings(self.weights, self.kind, self._known_heads(), default if is_hybrid else 0)
+        asked = self.args.get('num_queries_one2one', self.args.get('num_queries'))
+        if 'num_queries' not in sizes and isinstance(asked, int):  # of queries that are not learned
+            self.set({'num_queries': asked}, 'the arguments of the training say so')
         if sizes.get('backbone.type', 'ResNet') != self.cfg.model.backbone.type:
             backbone = {key.split('.')[1]: value for key, value in sizes.items() if key.startswith('backbone.')}
             self.settings.append(Setting('model.backbone', self.cfg.model.backbone.type, backbone, 'names and shapes'))
@@ -162,18 +187,31 @@ class ConfigWriter:
 
     def _num_heads(self) -> int:
         """Heads of the decoder's attention, which shapes do not show."""
-        return int(self.args.get('nheads') or _first(self.cfg.model.decoder, 'num_heads') or PUBLISHED_HEADS)
+        return self._known_heads() or int(_first(self.cfg.model.decoder, 'num_heads') or PUBLISHED_HEADS)
+
+    def _known_heads(self) -> Optional[int]:
+        """Those that the file tells."""
+        return self.args.get('nheads') or _first(self.kept.get('decoder'), 'num_heads')
+
+    def _sizes(self) -> Settings:
+        """Sizes that shapes show, where they leave it open as the config says."""
+        number = self.one_to_many
+        if number is None:
+            number = _first(self.cfg.model.get('one_to_many'), 'num_queries') or 0
+            number = number if number < len(self.weights.get('query_embedding.weight', ())) else 0
+        return size_settings(self.weights, self.kind, self._num_heads(), number)
 
     def unseen(self) -> Settings:
         """Settings of the model that these weights do not show, with the values of the config."""
-        shown = size_settings(self.weights, self.kind, self._num_heads())
+        shown = self._sizes()
         names = load_kinds()[self.kind].unseen
-        return {name: self.cfg.model[name] for name in names if name not in shown and name in self.cfg.model}
+        told = {*shown, *(setting.key[len('model.') :] for setting in self.settings)}
+        return {name: self.cfg.model[name] for name in names if name not in told and name in self.cfg.model}
 
     def misfits(self) -> List[str]:
         """Sizes in which the config differs from the weights, in words."""
-        sizes = size_settings(self.weights, self.kind, self._num_heads())
-        sizes = {key: value for key, value in sizes.items() if not key.endswith(('num_heads', 'pretrain_img_size'))}
+        unseen = ('num_heads', 'pretrain_img_size')
+        sizes = {key: value for key, value in self._sizes().items() if not key.endswith(unseen)}
         found = different(sizes, self.cfg.model)
         if self._scores_otherwise():
             found.append(('bbox_head.loss_cls', self.cfg.model.bbox_head.loss_cls, class_loss(self.weights)))
@@ -214,13 +252,13 @@ class ConfigWriter:
         """Temperature and offset of the positional encoding."""
         self.set({f'positional_encoding.{key}': value for key, value in encoding.items()}, why)
 
-    def fit_kept(self, model: Mapping[str, Any], own_config: bool) -> None:
+    def fit_kept(self, own_config: bool) -> None:
         """What neither names nor shapes show, from the config that mmengine keeps in a checkpoint.
 
         Args:
-            model: of that config.
             own_config: whether the user chose the config to write, whose other settings then stay.
         """
+        model = self.kept
         why = 'the config in the checkpoint says so'
         if 'positional_encoding' in model:
             defaults = {key: DEFAULTS[f'positional_encoding.{key}'] for key in ('temperature', 'offset')}
@@ -228,6 +266,10 @@ class ConfigWriter:
         eps = (model.get('bbox_head') or {}).get('sigmoid_eps')
         if eps is not None:
             self._fit_eps(eps, why)
+        for part in ('encoder', 'decoder'):
+            activation = _first(model.get(part), 'act_cfg')
+            if activation:
+                self.set({f'{part}.layer_cfg.ffn_cfg.act_cfg': activation}, why)
         backbone = model.get('backbone') or {}
         if 'dilations' in backbone and self.cfg.model.backbone.type in ('ResNet', DC5):
             self.set({f'backbone.{key}': backbone[key] for key in DC5_SETTINGS if key in backbone}, why)

@@ -23,7 +23,7 @@ from mmdet_stable.utils.checkpoint import WEIGHT_KEYS
 from .errors import DamagedError, WeightsError
 
 WEIGHTS = (*WEIGHT_KEYS, 'params', 'model_state_dict', 'net', 'weights', 'module')
-AVERAGED = ('ema_model', 'ema_state', 'model_ema', 'params_ema', 'ema')
+AVERAGED = ('ema_model', 'ema_state', 'model_ema', 'params_ema', 'state_dict_ema', 'ema')
 PREFIXES = ('module.', '_orig_mod.', 'model.')  # HuggingFace's names begin with the last, but not all of them
 AVERAGES_COUNT = ('n_averaged', 'steps')  # numbers that averaging keeps beside the weights
 LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # what files of torch before 1.6 start with
@@ -244,18 +244,26 @@ def _read_safetensors(path: Path) -> Dict[str, Tensor]:
         length = int.from_bytes(file.read(8), 'little')
         if length > size - 8:
             raise DamagedError(f'{path} is cut off: its header alone takes {length} bytes. Copy or download it again')
-        header = json.loads(file.read(length))
-    header.pop('__metadata__', None)
+        text = file.read(length)
     raw = np.memmap(path, dtype=np.uint8, mode='c', offset=8 + length) if size > 8 + length else np.empty(0, np.uint8)
-    tensors = {}
-    for name, entry in header.items():
-        begin, end = entry['data_offsets']
-        if entry['dtype'] not in SAFETENSORS or end > len(raw):
-            raise DamagedError(f'{path}: {name} ({entry["dtype"]}) is cut off, or of an unknown type')
-        dtype, shape = SAFETENSORS[entry['dtype']], entry['shape']
-        data = torch.from_numpy(raw[begin:end]) if end > begin else torch.empty(0, dtype=torch.uint8)
-        tensors[name] = (data if data.data_ptr() % 8 == 0 else data.clone()).view(dtype).view(shape)
-    return tensors
+    try:
+        header = json.loads(text)
+        header.pop('__metadata__', None)
+        return {name: _of_safetensors(path, name, entry, raw) for name, entry in header.items()}
+    except WeightsError:
+        raise
+    except Exception as error:  # whatever a damaged header leads to
+        raise DamagedError(f'{path} is damaged ({_first_line(error)}). Copy or download it again') from error
+
+
+def _of_safetensors(path: Path, name: str, entry: Mapping[str, Any], raw: np.ndarray) -> Tensor:
+    """One tensor, as its entry in the header describes it, of the bytes behind the header."""
+    begin, end = entry['data_offsets']
+    if entry['dtype'] not in SAFETENSORS or end > len(raw):
+        raise DamagedError(f'{path}: {name} ({entry["dtype"]}) is cut off, or of an unknown type')
+    data = torch.from_numpy(raw[begin:end]) if end > begin else torch.empty(0, dtype=torch.uint8)
+    data = data if data.data_ptr() % 8 == 0 else data.clone()
+    return data.view(SAFETENSORS[entry['dtype']]).view(entry['shape'])
 
 
 def safetensors(weights: Mapping[str, Tensor]) -> bytes:

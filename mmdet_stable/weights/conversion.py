@@ -98,8 +98,10 @@ def to_ours(
     """Weights under our names, and a config that fits them; see :func:`convert`."""
     source = str(published.path)
     _check_dimensions(published)
-    kind = families.in_our_names(published.weights)
-    family = None if kind else families.recognised(published.weights, source)
+    kept = kept_model(published.meta)
+    one_to_many = families.one_to_many_queries(published.args, kept)
+    kind = families.in_our_names(published.weights, one_to_many)
+    family = None if kind else families.recognised(published.weights, source, one_to_many)
     report = Report(published.path, family.name if family else f'{kind} in the names of mmdet', published.taken)
     report.others = published.others
     if family is None:
@@ -163,7 +165,8 @@ def _fitted_config(
             f'{report.config} builds a {cfg.model.type}, but {published.path} holds weights of {report.family}; '
             'nothing was written'
         )
-    writer = ConfigWriter(cfg, weights, kind, published.args)
+    kept = kept_model(published.meta)
+    writer = ConfigWriter(cfg, weights, kind, published.args, kept)
     writer.fit_structure()
     if config is None:
         writer.fit_sizes()
@@ -180,9 +183,8 @@ def _fitted_config(
     else:
         if config is None:
             writer.fit_detections(writer.cfg.model.test_cfg.max_per_img, 'there are no more scores')
-        model = kept_model(published.meta)
-        writer.fit_kept(model, config is not None)
-        if 'positional_encoding' not in model and kind == 'dino' and writer.kind in ('dino', 'stable_dino'):
+        writer.fit_kept(config is not None)
+        if 'positional_encoding' not in kept and kind == 'dino' and writer.kind in ('dino', 'stable_dino'):
             why = "of mmdet's DINO; its improved one has 10000 and -0.5"
             writer.fit_encoding(dict(temperature=20, offset=0.0), why)
     unseen = {key: value for key, value in writer.unseen().items() if f'model.{key}' not in (settings or {})}
@@ -259,11 +261,13 @@ def to_published(
 ) -> Tuple[Dict[str, Tensor], Report]:
     """Our weights, or those of any other publisher, under the names of a publisher; see :func:`convert`."""
     _check_dimensions(published)
-    kind = families.in_our_names(published.weights)
+    kept = kept_model(published.meta)
+    one_to_many = families.one_to_many_queries(published.args, kept)
+    kind = families.in_our_names(published.weights, one_to_many)
     report = Report(published.path, kind or '', published.taken, published.others)
     weights = dict(published.weights)
     if kind is None:
-        source = families.recognised(weights, str(published.path))
+        source = families.recognised(weights, str(published.path), one_to_many)
         renamed = naming.to_ours(weights, source)
         weights, kind, report.family = renamed.weights, source.kind, source.name
         report.lost_rows, report.notes, report.left_out = renamed.lost_rows, renamed.notes, renamed.left_out
@@ -273,7 +277,7 @@ def to_published(
         kind = kind_of_config(model) or kind
         dc5 = bool(dc5 or model.backbone.get('dilations', (1,))[-1] == 2)
     elif dc5 is None:
-        dc5 = ((kept_model(published.meta).get('backbone') or {}).get('dilations') or [1])[-1] == 2
+        dc5 = ((kept.get('backbone') or {}).get('dilations') or [1])[-1] == 2
     if to == 'mmdet':
         if not load_kinds()[kind].in_mmdet:
             raise WeightsError(f'{published.path} holds a {kind}, which mmdet does not have; nothing was written')
@@ -310,6 +314,8 @@ def save(converted: Converted, out: Path) -> Report:
         OSError: where that fails, as on a full disk; whatever stood there before is untouched.
     """
     report, cfg = converted.report, converted.cfg
+    if out.suffix == '.safetensors':
+        raise WeightsError(f'{out}: checkpoints of this package are files of torch; give the suffix .pth')
     path, text = out.with_suffix('.py'), text_of(cfg) if cfg is not None else ''
     if cfg is not None:
         if path == out:

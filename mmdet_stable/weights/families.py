@@ -12,11 +12,29 @@ from .rules import Counts, Family, load_rules
 DECODER_LAYER = re.compile(r'(?:^|\.)(?:decoder|predictor)\.layers\.(\d+)\.')
 NECK_OF_PUBLISHED = re.compile(r'(?:^|\.)input_proj\.(\d+)\.0\.weight')
 NECK_OF_OURS = re.compile(r'neck\.(convs|extra_convs)\.(\d+)\.conv\.weight')
-ONE_TO_MANY = 1500  # queries of every published H-DETR
+ONE_TO_MANY = 1500  # queries of every published H-DETR, where neither file nor config says another number
 
 
-def recognised(weights: Mapping[str, Tensor], source: str) -> Family:
+def one_to_many_queries(args: Mapping[str, Any], kept: Mapping[str, Any]) -> Optional[int]:
+    """How many one-to-many queries a file says that its detector has; None where it does not say it.
+
+    Args:
+        args: command line of its training.
+        kept: model of the config that it keeps.
+    """
+    if kept:
+        return (kept.get('one_to_many') or {}).get('num_queries', 0)
+    number = args.get('num_queries_one2many')
+    return number if isinstance(number, int) else None
+
+
+def recognised(weights: Mapping[str, Tensor], source: str, one_to_many: Optional[int] = None) -> Family:
     """The family of weights, which are not in our names.
+
+    Args:
+        weights: by published names.
+        source: of them, for errors.
+        one_to_many: see :func:`one_to_many_queries`.
 
     Raises:
         WeightsError: for names of no family, or of one that no model here can hold.
@@ -29,8 +47,7 @@ def recognised(weights: Mapping[str, Tensor], source: str) -> Family:
     many = [family for family in found if family.more_queries]
     if many:
         (family,) = many
-        queries = weights.get(family.more_queries)
-        is_hybrid = queries is not None and len(queries) > ONE_TO_MANY
+        is_hybrid = _is_hybrid(weights.get(family.more_queries), one_to_many)
         found = [other for other in found if (other is family) == is_hybrid]
     if len(found) != 1:
         raise WeightsError(
@@ -40,14 +57,21 @@ def recognised(weights: Mapping[str, Tensor], source: str) -> Family:
     return found[0]
 
 
-def in_our_names(weights: Mapping[str, Tensor]) -> Optional[str]:
-    """The kind of detector that weights in our names, or mmdet's, belong to; None for other names."""
+def in_our_names(weights: Mapping[str, Tensor], one_to_many: Optional[int] = None) -> Optional[str]:
+    """The kind of detector that weights in our names, or mmdet's, belong to; None for other names. Arguments as in
+    :func:`recognised`."""
     found = [name for name, kind in load_kinds().items() if _fits(weights, kind)]
     if 'h_deformable_detr' in found:
-        queries = weights.get('query_embedding.weight')
-        is_hybrid = queries is not None and len(queries) > ONE_TO_MANY
+        is_hybrid = _is_hybrid(weights.get('query_embedding.weight'), one_to_many)
         found.remove('deformable_detr' if is_hybrid else 'h_deformable_detr')
     return found[0] if len(found) == 1 else None
+
+
+def _is_hybrid(queries: Optional[Tensor], one_to_many: Optional[int]) -> bool:
+    """Whether an embedding of queries (Q, D) holds one-to-many queries, too."""
+    if queries is None:
+        return False
+    return len(queries) > ONE_TO_MANY if one_to_many is None else one_to_many > 0
 
 
 def _fits(weights: Mapping[str, Tensor], mark: Any) -> bool:

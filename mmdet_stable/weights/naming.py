@@ -57,6 +57,7 @@ def _tensor(ours: str, entries: List[Tuple[str, Rule, int]], weights: Mapping[st
     """The tensor that all published names of one of ours agree in."""
     name, rule, _ = entries[0]
     operation = OPERATIONS.get(rule.op or '')
+    published = weights[name]
     if rule.op == 'stacked':
         parts = [weights[other] for other, _, _ in sorted(entries, key=lambda entry: entry[2])]
         if len(entries) != 3:
@@ -70,8 +71,12 @@ def _tensor(ours: str, entries: List[Tuple[str, Rule, int]], weights: Mapping[st
             )
     if operation is None:
         return weights[name]
-    tensor = operation.read([weights[name]])
-    if operation.rows and len(tensor) < len(weights[name]) and len(weights[name]) > 90:
+    if rule.classes in weights and len(published) > len(weights[rule.classes]) + 1:
+        number = len(weights[rule.classes])
+        result.notes.append(f'without rows {number} to {len(published) - 1} of {name}, as there are {number} classes')
+        published = published[: number + 1]
+    tensor = operation.read([published])
+    if operation.rows and len(tensor) < len(published) and len(published) > 90:
         result.lost_rows[name] = operation.rows
     return tensor
 

@@ -20,6 +20,7 @@ class Rule(NamedTuple):
     op: Optional[str] = None  # of OPERATIONS, what happens to the tensor
     second: bool = False  # another name of a tensor that has one already
     when: str = ''  # writing published names: only where this holds, e.g. 'with_box_refine', or 'not dc5'
+    classes: str = ''  # name of the class head: a label embedding may have more rows, which are never read
 
 
 class Family(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 from torch import Tensor
 
 from .errors import WeightsError
-from .families import ONE_TO_MANY, counts_of_ours, num_classes, shares_heads
+from .families import counts_of_ours, num_classes, shares_heads
 
 Weights = Mapping[str, Tensor]
 Settings = Dict[str, Any]  # by dotted key of the config's model
@@ -78,13 +78,14 @@ def _neck_bias(weights: Weights) -> bool:
     return 'neck.convs.0.gn.weight' in weights and any(bias.any() for bias in biases)
 
 
-def size_settings(weights: Weights, kind: str, heads: Optional[int] = None) -> Settings:
+def size_settings(weights: Weights, kind: str, heads: Optional[int] = None, one_to_many: int = 0) -> Settings:
     """How large a detector is.
 
     Args:
         weights: in our names.
         kind: of detector.
         heads: of attention, where known; shapes do not show it.
+        one_to_many: how many of the learned queries are for one-to-many matching.
 
     Raises:
         WeightsError: where the number of heads is needed and not known, or the backbone is of no known depth.
@@ -106,10 +107,9 @@ def size_settings(weights: Weights, kind: str, heads: Optional[int] = None) -> S
         **transformer_settings(weights, width, heads, num_levels(weights)),
     }
     if kind == 'h_deformable_detr':
-        settings['one_to_many.num_queries'] = ONE_TO_MANY
+        settings['one_to_many.num_queries'] = one_to_many
     if 'query_embedding.weight' in weights:
-        rows = len(weights['query_embedding.weight'])
-        settings['num_queries'] = rows - (ONE_TO_MANY if kind == 'h_deformable_detr' else 0)
+        settings['num_queries'] = len(weights['query_embedding.weight']) - one_to_many
     settings['bbox_head.num_classes'] = num_classes(weights, kind)
     return settings
 

@@ -28,8 +28,14 @@ from mmdet_stable.models.dense_heads.mask_inference import MaskInference
 from mmdet_stable.models.layers.deformable_attention import weighted_samples
 from mmdet_stable.runtime import Detector
 from mmdet_stable.runtime.detector import METADATA
+from mmdet_stable.runtime.pictures import prepared
+from mmdet_stable.weights import read, to_ours
+from mmdet_stable.weights.configs import text_of
+from mmdet_stable.weights.conversion import model_of
 from tests.models.layers.test_deformable_attention import MAPS, sampling_inputs
 from tests.utils import ROOT, build
+from tests.weights.fixtures import FILES
+from tests.weights.fixtures import tiny_config as published_config
 
 from .models import CLASSES, FAMILIES, lively, source, tiny_config
 
@@ -250,11 +256,40 @@ def test_soft_nms_cannot_be_exported(dino):
         ([dict(type='Resize', scale=(9, 9)), dict(type='RandomFlip')], 'RandomFlip is not among the transforms'),
         ([dict(type='Resize', scale=(9, 9), interpolation='area')], "interpolation='bilinear'"),
         ([dict(type='Resize', scale_factor=2.0)], 'exported is Resize with scale='),
+        ([dict(type='Resize', scale=(9, 9), backend='tifffile')], "backend='cv2' or 'pillow'"),
+        ([dict(type='LoadImageFromFile', color_type='unchanged')], "color_type='unchanged': the runtime reads colours"),
     ],
 )
 def test_pipelines_that_cannot_be_exported(pipeline, problem):
     with pytest.raises(ExportError, match=problem):
         resize_rule(Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline)))))
+
+
+@pytest.mark.parametrize('size', [None, (128, 192)], ids=['any size', 'fixed'])
+@pytest.mark.parametrize('keep_ratio', [True, False])
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+def test_resizing_is_that_of_the_pipeline(backend, keep_ratio, size):
+    """Checked before a file is written, for each of the pictures."""
+    resize = dict(type='mmdet.Resize', scale=(160, 128), keep_ratio=keep_ratio, backend=backend)
+    rule = resize_rule(Config(dict(test_dataloader=dict(dataset=dict(pipeline=[resize])))))
+    metadata = dict(resize=rule, input=dict(size=size))
+    for shape in ((37, 53, 3), (600, 200, 3), (1, 1, 3)):
+        picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        exporting.check_resizing(metadata, picture)
+    picture = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+    other = dict(rule, backend='cv2' if backend == 'pillow' else 'pillow')
+    assert (prepared(metadata, picture).pixels != prepared(dict(metadata, resize=other), picture).pixels).any()
+
+
+def test_published_weights_can_be_exported(tmp_path):
+    """Their configs resize as the publishers do, by Pillow."""
+    config = tmp_path / 'tiny.py'
+    config.write_text(text_of(published_config('detrex_stable_dino_tiny')))
+    converted = to_ours(read(FILES / 'detrex_stable_dino_tiny.pth'), str(config))
+    model = model_of(converted.cfg)
+    model.load_state_dict(converted.weights)
+    exported = source_of(model.eval(), converted.cfg, [f'class {number}' for number in range(15)], Settings())
+    assert exported.metadata['resize']['backend'] == 'pillow'
 
 
 @pytest.mark.parametrize('sampled', [gathered_samples, grid_samples])

@@ -1,5 +1,6 @@
 """The runtime on odd pictures and files: results equal to mmdet's, or errors that say what is wrong."""
 
+import copy
 import io
 import json
 import subprocess
@@ -162,6 +163,28 @@ def test_pixels_are_mmdets(size, detector):
     resize = TRANSFORMS.build(dict(type='mmdet.Resize', scale=(160, 128), keep_ratio=True))
     expected = resize(dict(img=picture, img_shape=size))['img'][:, :, ::-1]
     np.testing.assert_array_equal(detector.prepare(picture).pixels, expected)
+
+
+def test_resized_by_pillow_where_the_config_says_so(dino, tmp_path, monkeypatch):
+    """As published weights are: results equal those of mmdet's pipeline, also for pictures that become much smaller."""
+    by_pillow = onnx.load(dino.path)
+    (entry,) = by_pillow.metadata_props
+    said = json.loads(entry.value)
+    said['resize']['backend'] = 'pillow'
+    entry.value = json.dumps(said)
+    onnx.save(by_pillow, tmp_path / 'pillow.onnx')
+    cfg = copy.deepcopy(dino.cfg)
+    for transform in cfg.test_dataloader.dataset.pipeline:
+        if transform.type == 'Resize':
+            transform.backend = 'pillow'
+    detect = det_inferencer(dino._replace(cfg=cfg), tmp_path)
+    detector = Detector(tmp_path / 'pillow.onnx', threads=1)
+    for picture in (pixels(1500, 2000), pixels(50, 70)):
+        assert_same(detector(picture), detect(picture).pred_instances)
+    monkeypatch.setattr('mmdet_stable.runtime.detector.HAS_PILLOW', False)
+    with pytest.raises(ModuleNotFoundError, match=r'pillow\.onnx: pictures are resized by Pillow .*pip install pillow'):
+        Detector(tmp_path / 'pillow.onnx')
+    assert main([str(tmp_path / 'pillow.onnx'), 'picture.jpg']) == 1
 
 
 def test_without_opencv_pixels_differ_by_one(detector, monkeypatch):

@@ -14,6 +14,7 @@ import torch
 
 from mmdet_stable.engine import load_from_local
 from mmdet_stable.weights import WeightsError, containers, read
+from mmdet_stable.weights.errors import DamagedError
 from tests.weights.fixtures import FILES
 
 
@@ -153,7 +154,8 @@ def test_containers_of_others(tmp_path, key, prefix):
 def test_averages_of_others(tmp_path):
     """With a number of updates beside or among the weights, which is none of them."""
     average = {'n_averaged': torch.tensor(3), 'module.weight': torch.zeros(2)}
-    for ema in (dict(ema_model=average), dict(ema=dict(module=dict(weight=torch.zeros(2)), updates=3))):
+    plain = dict(weight=torch.zeros(2))
+    for ema in (dict(ema_model=average), dict(ema=dict(module=plain, updates=3)), dict(state_dict_ema=plain)):
         torch.save(dict(model=dict(weight=torch.ones(2)), **ema), tmp_path / 'file.pth')
         assert read(tmp_path / 'file.pth').weights['weight'].tolist() == [1, 1]
         published = read(tmp_path / 'file.pth', averaged=True)
@@ -202,6 +204,27 @@ def test_safetensors(tmp_path):
     cut = (tmp_path / 'file.safetensors').read_bytes()[:-9]
     (tmp_path / 'file.safetensors').write_bytes(cut)
     with pytest.raises(WeightsError, match='is cut off'):
+        read(tmp_path / 'file.safetensors')
+
+
+@pytest.mark.parametrize(
+    'old,new',
+    [
+        (b'"weight"', b'"w\xff\xfe\xff\xff\xff"'),
+        (b'"weight":', b'"weight" '),
+        (b'data_offsets', b'data_offsetz'),
+        (b'[2, 3]', b'[2, 4]'),
+        (b'[0, 24]', b'[0, 23]'),
+        (b'[0, 24]', b'[-1,24]'),
+        (b'{"dtype"', b'["dtype"'),
+    ],
+    ids=['text', 'json', 'key', 'shape', 'end', 'begin', 'kind'],
+)
+def test_damaged_headers_of_safetensors(tmp_path, old, new):
+    content = safetensors({'weight': ('F32', np.zeros((2, 3), np.float32))})
+    assert old in content and len(old) == len(new)
+    (tmp_path / 'file.safetensors').write_bytes(content.replace(old, new))
+    with pytest.raises(DamagedError, match=r'file\.safetensors is damaged .*Copy or download it again'):
         read(tmp_path / 'file.safetensors')
 
 

@@ -245,6 +245,106 @@ def test_round_trips(tmp_path, to, file):
         assert torch.equal(theirs[name][rows], tensor[rows]), name
 
 
+def of_one_to_many(rows):
+    weights = weights_of(MANIFESTS['official_h_deformable_detr_r50'])
+    return {**weights, 'query_embed.weight': torch.ones(rows, 1).expand(-1, 256)}
+
+
+def test_one_to_many_queries_are_those_that_the_file_tells():
+    """Their number is not always 1500: the arguments of the training say it, or the config in the checkpoint."""
+    args = dict(num_queries_one2one=300, num_queries_one2many=200)
+    first = to_ours(Published(Path('h_detr.pth'), of_one_to_many(500), args=args))
+    assert first.report.family == 'official_h_deformable_detr'
+    assert (first.cfg.model.num_queries, first.cfg.model.one_to_many.num_queries) == (300, 200)
+    again = Published(Path('ours.pth'), first.weights, meta=dict(cfg=text_of(first.cfg)))
+    assert to_ours(again).cfg.model.one_to_many.num_queries == 200
+    assert to_published(again, 'official')[1].target == 'official_h_deformable_detr'
+    none = families.one_to_many_queries(dict(num_queries_one2many=0), {})
+    assert families.recognised(of_one_to_many(1800), 'file', none).name == 'official_deformable_detr'
+
+
+def test_one_to_many_queries_of_a_given_config(tmp_path):
+    """Where the file does not tell their number, that of the config counts."""
+    cfg = Config.fromfile(ROOT / 'configs/deformable_detr/h_deformable_detr_r50_12e.py')
+    cfg.model.one_to_many.num_queries = 200
+    (tmp_path / 'h.py').write_text(text_of(cfg))
+    config = str(tmp_path / 'h.py')
+    converted = to_ours(Published(Path('h_detr.pth'), of_one_to_many(500)), config)
+    assert (converted.cfg.model.num_queries, converted.cfg.model.one_to_many.num_queries) == (300, 200)
+    with pytest.raises(WeightsError, match='num_queries=300, but the weights need 100'):
+        to_ours(Published(Path('h_detr.pth'), of_one_to_many(300)), config)
+
+
+def test_one_to_many_queries_of_our_own_detectors(tmp_path):
+    """No config that comes with the package has any besides H-DETR's: another detector would be made of them."""
+    file = 'detrex_stable_dino_tiny'
+    converted = to_ours(read(FILES / f'{file}.pth'), written_config(tmp_path, file))
+    converted.cfg.model.update(num_queries=15, one_to_many=dict(num_queries=5, num_copies=2))
+    converted.cfg.model.test_cfg.max_per_img = 100
+    published = Published(Path('ours.pth'), converted.weights, meta=dict(cfg=text_of(converted.cfg)))
+    with pytest.raises(WeightsError, match=r'5 of the queries are for one-to-many matching.* give the CONFIG'):
+        to_ours(published)
+    (tmp_path / 'own.py').write_text(text_of(converted.cfg))
+    assert to_ours(published, str(tmp_path / 'own.py')).cfg.model.num_queries == 15
+
+
+def test_number_of_queries_that_are_not_learned():
+    """Two-stage Deformable-DETR takes any number of proposals; the arguments of the training say how many."""
+    weights = weights_of(MANIFESTS['official_deformable_detr_r50_two_stage'])
+    converted = to_ours(Published(Path('two_stage.pth'), weights, args=dict(num_queries=100)))
+    assert converted.cfg.model.num_queries == 100 and 'do not show' not in str(converted.report)
+
+
+def test_attention_heads_of_our_own_checkpoints(tmp_path):
+    """Shapes do not show their number; the config in the checkpoint does."""
+    file = 'detrex_stable_dino_tiny'
+    convert(FILES / f'{file}.pth', tmp_path / 'ours.pth', written_config(tmp_path, file))
+    model = to_ours(read(tmp_path / 'ours.pth')).cfg.model
+    assert model.decoder.layer_cfg.cross_attn_cfg.num_heads == 2
+    assert model.encoder.layer_cfg.self_attn_cfg.get('num_points', 4) == 4
+
+
+def test_label_embeddings_with_more_rows_than_classes(tmp_path):
+    """The official DINO's own setting, which is 91 whatever the data; rows behind the classes are never read."""
+    file = 'official_dino_tiny'
+    published = read(FILES / f'{file}.pth')
+    labels = published.weights['label_enc.weight']
+    assert len(labels) == 92
+    for name, tensor in published.weights.items():
+        if 'class_embed' in name:
+            published.weights[name] = tensor[:15]
+    cfg = tiny_config(file)
+    cfg.model.bbox_head.num_classes = 15
+    (tmp_path / 'tiny.py').write_text(text_of(cfg))
+    converted = to_ours(published, str(tmp_path / 'tiny.py'))
+    assert torch.equal(converted.weights['dn_query_generator.label_embedding.weight'], labels[:15])
+    assert 'without rows 15 to 91 of label_enc.weight, as there are 15 classes' in str(converted.report)
+
+
+def test_activations_without_weights(tmp_path):
+    """Names do not show them: what the file says counts, and otherwise the config."""
+    file = 'official_dino_tiny'
+    published = read(FILES / f'{file}.pth')
+    cfg = tiny_config(file)
+    for part in (cfg.model.encoder, cfg.model.decoder):
+        part.layer_cfg.ffn_cfg.act_cfg = dict(type='GELU')
+    (tmp_path / 'gelu.py').write_text(text_of(cfg))
+    converted = to_ours(published, str(tmp_path / 'gelu.py'))
+    assert converted.cfg.model.decoder.layer_cfg.ffn_cfg.act_cfg.type == 'GELU'
+    kept = Published(Path('ours.pth'), converted.weights, meta=dict(cfg=text_of(converted.cfg)))
+    assert to_ours(kept, written_config(tmp_path, file)).cfg.model.encoder.layer_cfg.ffn_cfg.act_cfg.type == 'GELU'
+    published.args.update(transformer_activation='gelu')
+    with pytest.raises(WeightsError, match="transformer_activation='gelu', say the arguments of the training"):
+        to_ours(published, written_config(tmp_path, file))
+
+
+def test_suffix_of_our_checkpoints(tmp_path):
+    file = 'official_dino_tiny'
+    with pytest.raises(WeightsError, match=r'ours\.safetensors: checkpoints of this package are files of torch'):
+        convert(FILES / f'{file}.pth', tmp_path / 'ours.safetensors', written_config(tmp_path, file))
+    assert not list(tmp_path.glob('ours*'))
+
+
 def test_weights_trained_with_prelu(tmp_path):
     """The default of the official scripts, which deformable configs do not have."""
     weights = weights_of(MANIFESTS['official_deformable_detr_r50_two_stage'])
