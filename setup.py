@@ -46,6 +46,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     cmdclass={'build_py': BuildWithExtras},
+    package_dir={'': '.'},  # so that `pip install -e` finds it before a clone that lies where Python starts
     packages=find_packages(include=['mmdet_stable', 'mmdet_stable.*']),
     package_data={'mmdet_stable': ['py.typed'], 'mmdet_stable.weights': ['rules/*.yml']},
     python_requires='>=3.9',

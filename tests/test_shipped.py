@@ -84,6 +84,16 @@ def source_archive(folder):
     return archive
 
 
+def test_an_editable_install_comes_before_a_clone_of_the_same_name(tmp_path):
+    """Beside a clone, its folder `mmdet_stable` is an empty package unless a path of the installation leads to ours."""
+    source_archive(tmp_path)
+    checked([sys.executable, 'setup.py', '--quiet', 'editable_wheel', '--dist-dir', tmp_path], cwd=tmp_path / 'sources')
+    (wheel,) = tmp_path.glob('*.whl')
+    with zipfile.ZipFile(wheel) as files:
+        (path,) = (name for name in files.namelist() if name.endswith('.pth'))
+        assert files.read(path).decode().strip() == str(tmp_path / 'sources')
+
+
 def checked(command, **options):
     result = subprocess.run(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options

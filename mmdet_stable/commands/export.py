@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import sys
 from pathlib import Path
 
 from mmdet_stable.inference.cli import add_model, model_files_of
@@ -81,5 +82,6 @@ def run(args: argparse.Namespace) -> int:
     evidence = Evidence(args.images, args.ann_file, args.img_dir)
     check_inputs(args.to, args.out, settings, evidence, args.with_runtime)
     source = load(model_files_of(args), settings, args.cfg_options)
+    print('exporting and checking, which takes a minute or more on a CPU ...', file=sys.stderr, flush=True)
     print(*export(source, args.to, args.out, evidence, args.with_runtime), sep='\n')
     return 0

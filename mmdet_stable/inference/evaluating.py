@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
+from mmengine.utils import ProgressBar
 from pycocotools.coco import COCO
 
 from mmdet_stable.datasets.folder.coco import complete, read_content
@@ -38,11 +39,14 @@ def evaluate(detector: Detector, annotations: str, folder: str, batch_size: int,
     truth, results = shared_classes(content, detector.classes, annotations)
     paths = image_paths(content, folder)
     has_masks = False
+    progress = ProgressBar(len(paths), file=sys.stderr)
     for image, outcome in zip(content['images'], detector.stream(paths, batch_size)):
         if outcome.sample is None:
             raise ValueError(outcome.problem)
         results.add(outcome.sample, image['file_name'], image_id=image['id'])
         has_masks = has_masks or 'masks' in outcome.sample.pred_instances
+        progress.update()
+    print(file=sys.stderr)
     known = [entry for entry in results.annotations if entry['category_id'] in truth.cats]
     kinds = ['bbox', 'segm'] if has_masks else ['bbox']
     scores = {kind: score(truth, known, kind) for kind in kinds}

@@ -4,10 +4,13 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any, Mapping, NamedTuple, Optional
 
+from matplotlib.colors import to_rgb
+
 import mmdet_stable.shipped
 from mmdet_stable.datasets.folder import DataStatistics, FoundData, Split
 from mmdet_stable.engine import load_from_local
 from mmdet_stable.utils.work_dir import checkpoint_of, config_beside, saved_config
+from mmdet_stable.visualization.canvas import BOX_COLOURS
 from mmdet_stable.weights import fetch
 from mmdet_stable.weights.named import PREFIX, named_weights
 
@@ -85,6 +88,7 @@ def config_text(
         'resume = False',  # a config that mmengine saved may say otherwise
         '',
         f'classes = {data.classes!r}',
+        *palette_lines(len(data.classes)),
         why['image size'],
         f'image_size = {(width, height)!r}',
         why['mirror images'],
@@ -152,6 +156,14 @@ def hook_lines(plan: Plan, steps: int) -> list:
     return [f'    {name}={as_dict(settings, 4)},' for name, settings in hooks.items()]
 
 
+def palette_lines(num_classes: int) -> list:
+    """Classes with their colours: those of the figures for up to ten, else mmdet's for COCO, some of them alike."""
+    if num_classes > len(BOX_COLOURS):
+        return ['metainfo = dict(classes=classes)']
+    palette = [tuple(round(255 * part) for part in to_rgb(colour)) for colour in BOX_COLOURS[:num_classes]]
+    return [f'metainfo = dict(classes=classes, palette={palette!r})']
+
+
 def loader_lines(name: str, split: Split, plan: Plan) -> list:
     """The data loader of a part of the data, whole."""
     training = name == 'train'
@@ -166,7 +178,7 @@ def loader_lines(name: str, split: Split, plan: Plan) -> list:
         *(["    batch_sampler=dict(type='AspectRatioBatchSampler'),"] if training else []),
         '    dataset=dict(',
         "        type='CocoDataset',",
-        '        metainfo=dict(classes=classes),',
+        '        metainfo=metainfo,',
         f'        ann_file={str(split.ann_file)!r},',
         f'        data_prefix=dict(img={f"{split.image_folder}/"!r}),',
         *(['        filter_cfg=dict(filter_empty_gt=False),'] if training else ['        test_mode=True,']),

@@ -127,20 +127,21 @@ def introduction(examined: Sequence[Examined], curves: dict) -> str:
     seeds = ', '.join(f'{name}: {len(runs)}' for name, runs in curves.items())
     looked_into = ', '.join(f'{one.log.stem} of seed {one.log.seed}' for one in examined)
     return (
-        f'mmdet_stable {__version__}, {datetime.date.today()}. {len(data)} test images with '
+        f'mmdet_stable {__version__}, {datetime.date.today()}. {len(data)} images with '
         f'{len(data.metainfo["classes"])} classes. Trainings: {seeds}. Looked into: {looked_into}.'
     )
 
 
 def overview(examined: Sequence[Examined], curves: dict) -> str:
+    measured = [name for name in METRICS if any(name in one.results.metrics for one in examined)]
     rows = [
         [one.subject.name, f'{one.log.last_epoch} of {one.log.max_epochs}', one.checkpoint.name]
-        + [number(one.results.metrics.get(name)) for name in METRICS]
+        + [number(one.results.metrics.get(name)) for name in measured]
         for one in examined
     ]
     runs = {name: list(by_seed.values()) for name, by_seed in curves.items()}
     curve = html.picture(inlined(functools.partial(plot_convergence, runs)), 'AP after each validated epoch')
-    return html.section('Average precision', html.pair(html.table(['', 'epochs', 'weights', *METRICS], rows), curve))
+    return html.section('Average precision', html.pair(html.table(['', 'epochs', 'weights', *measured], rows), curve))
 
 
 def per_class(examined: Sequence[Examined]) -> str:
@@ -197,9 +198,10 @@ def examples(examined: Sequence[Examined]) -> str:
     with_errors = sum(any(map(any, counts)) for counts in errors.values())
     thresholds = ', '.join(f'{one.score_threshold:g} ({one.subject.name})' for one in examined)
     explained = (
-        f'{with_errors} of {len(truths)} test images have errors, counting boxes from a score of {thresholds} on: a '
-        'wrong box (\N{BALLOT X}, red) has no object of its class with an IoU of 0.5 that no better box has; an '
-        'object without a right box (green) is missed (dashed). Shown are those with most errors, then those with '
+        f'{with_errors} of {len(truths)} images have errors, counting boxes from a score of '
+        f'{thresholds} on. A right box (green) has an object of its class with an IoU of 0.5 or more that no better '
+        'box has; others are wrong (\N{BALLOT X}, red), also those around objects that nobody has annotated. Objects '
+        'without a right box are missed (orange, dashed). Shown are the images with most errors, then those with '
         'most objects and none.'
     )
     return html.section('Detections', html.paragraph(explained), html.examples(entries))
@@ -225,7 +227,9 @@ def choose_examples(
 def environment() -> str:
     """The versions in one line, which opens to everything."""
     values = collect_env()
-    summary = ', '.join(f'{name} {values[name].split(" (")[0]}' for name in SHOWN_OF_ENVIRONMENT if name in values)
+    summary = ', '.join(
+        f'{name} {values[name].split(" (")[0].rstrip("+")}' for name in SHOWN_OF_ENVIRONMENT if name in values
+    )
     return html.section('Environment', html.fold(summary, html.table(['', ''], values.items(), text=True)))
 
 
@@ -234,7 +238,7 @@ def settings(examined: Sequence[Examined]) -> str:
     first, *others = (one.log.cfg for one in examined)
     keys = sorted({key for other in others for key in decisive_differences(first, other)})
     if not keys:
-        return html.section('Settings', html.paragraph('Nothing to compare: one config.'))
+        return ''
     values = [dict(flatten(one.log.cfg.to_dict())) for one in examined]
     rows = [[key, *(str(settings.get(key, '')) for settings in values)] for key in keys]
     head = ['setting', *(one.subject.name for one in examined)]

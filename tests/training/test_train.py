@@ -83,6 +83,7 @@ def test_the_config_is_ordinary_and_gives_reasons(trained, scenes):
     assert cfg.model.num_queries == 20 and cfg.model.bbox_head.num_classes == 10 and cfg.randomness.seed == 3
     assert cfg.train_dataloader.dataset.ann_file == str(scenes / 'annotations' / 'instances_train.json')
     assert cfg.train_dataloader.dataset.metainfo.classes == tuple('0123456789')
+    assert len(set(cfg.val_dataloader.dataset.metainfo.palette)) == 10
     assert cfg.model.encoder.num_layers == 2  # --cfg-options are of one call
     assert not any(transform.type == 'RandomFlip' for transform in cfg.train_dataloader.dataset.pipeline)
     assert '# mirror images: a mirror image is something else' in text and '# queries: as asked for' in text
