@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from pprint import pformat
-from typing import Any, Mapping, NamedTuple, Optional
+from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 from matplotlib.colors import to_rgb
 
@@ -88,7 +88,7 @@ def config_text(
         'resume = False',  # a config that mmengine saved may say otherwise
         '',
         f'classes = {data.classes!r}',
-        *palette_lines(len(data.classes)),
+        *metainfo_lines(data.classes),
         why['image size'],
         f'image_size = {(width, height)!r}',
         why['mirror images'],
@@ -156,12 +156,13 @@ def hook_lines(plan: Plan, steps: int) -> list:
     return [f'    {name}={as_dict(settings, 4)},' for name, settings in hooks.items()]
 
 
-def palette_lines(num_classes: int) -> list:
+def metainfo_lines(classes: Sequence[str]) -> list:
     """Classes with their colours: those of the figures for up to ten, else mmdet's for COCO, some of them alike."""
-    if num_classes > len(BOX_COLOURS):
+    if len(classes) > len(BOX_COLOURS):
         return ['metainfo = dict(classes=classes)']
-    palette = [tuple(round(255 * part) for part in to_rgb(colour)) for colour in BOX_COLOURS[:num_classes]]
-    return [f'metainfo = dict(classes=classes, palette={palette!r})']
+    palette = [tuple(round(255 * part) for part in to_rgb(colour)) for colour in BOX_COLOURS]
+    colours = [f'    {colour},  # {name!r}' for name, colour in zip(classes, palette)]
+    return ['palette = [', *colours, ']', 'metainfo = dict(classes=classes, palette=palette)']
 
 
 def loader_lines(name: str, split: Split, plan: Plan) -> list:
