@@ -117,6 +117,7 @@ def runner(tmp_path_factory):
     cfg.custom_hooks = [dict(type='MatchingStabilityHook', interval=2, num_images=3)]
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
     cfg.work_dir = str(folder / 'work')
+    cfg.visualizer.pop('name')  # else it would log into the folder of an earlier one of this process
     runner = Runner.from_cfg(cfg)
     runner.train()
     return runner
